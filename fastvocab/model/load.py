@@ -1,0 +1,178 @@
+"""Unsloth, and how a base model and its LoRA part come out of it: the same calls on CPU and GPU.
+
+Unsloth 2026.10.9 has two classes behind ``FastLanguageModel``: the GPU one and, where no accelerator is
+found, stock transformers + PEFT. Only keywords that both know are passed here.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any, Literal
+
+from fastvocab import console
+from fastvocab.errors import ModelError, ResourceError
+from fastvocab.model.reference import Base
+
+Embeddings = Literal["full", "new_rows", "frozen"]
+
+#: The linear modules of the Llama family (unsloth's own default).
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@cache
+def unsloth() -> Any:
+    """The imported ``unsloth`` package, its banner kept off the screen (12 s on 2 cores)."""
+    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # no call home about machine and model
+    # libraries' bars and notices would break into our own; what matters is said by us
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    with console.quiet():
+        import unsloth as package
+        from datasets.utils.logging import disable_progress_bar
+        from transformers.utils import logging as transformers_logging
+
+        disable_progress_bar()
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+    return package
+
+
+def autocast() -> Any:
+    """bfloat16 where a CPU has it in hardware, as in training; on a GPU the weights are 16-bit already.
+
+    Reading with it costs half the time of float32 (SmolLM2-135M, 2 cores with AMX).
+    """
+    import torch
+
+    enabled = device() == "cpu" and bool(unsloth().is_bfloat16_supported())
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled)
+
+
+def device() -> str:
+    """``"cuda"``, ``"xpu"``... or ``"cpu"``: where models are loaded."""
+    return str(unsloth().DEVICE_TYPE_TORCH) if hasattr(unsloth(), "DEVICE_TYPE_TORCH") else "cuda"
+
+
+def dtype_name() -> str:
+    """Weights' dtype: float32 on CPU (trained under bfloat16 autocast), the machine's 16-bit type on GPU."""
+    if device() == "cpu":
+        return "float32"
+    return "bfloat16" if unsloth().is_bfloat16_supported() else "float16"
+
+
+def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tuple[Any, Any]:
+    """Load a base model and its tokenizer through ``FastLanguageModel.from_pretrained``.
+
+    Args:
+        load_in_4bit: NF4 through bitsandbytes, on a GPU only.
+        block: the longest sequence that training will use, in tokens.
+        seed: for what the loader draws.
+
+    Returns:
+        (model, tokenizer); on CPU the weights are float32, on GPU 16-bit or 4-bit.
+    """
+    import torch
+
+    package = unsloth()
+    if device() == "cpu":
+        load_in_4bit = False
+        available = _available_memory()
+        needed = 4 * sum(f.stat().st_size for f in base.folder.glob("*.safetensors")) // 2
+        if needed > available:
+            raise ResourceError(
+                f"{base.name} needs {needed / 1e9:.1f} GB of memory in float32, {available / 1e9:.1f} GB are free",
+                fix="choose a smaller model.base, or a machine with a GPU",
+            )
+    try:
+        with console.quiet():
+            model, tokenizer = package.FastLanguageModel.from_pretrained(
+                model_name=str(base.folder),
+                max_seq_length=block,
+                dtype=getattr(torch, dtype_name()),
+                load_in_4bit=load_in_4bit,
+                trust_remote_code=False,
+                random_state=seed,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{base.name} could not be loaded: {error}", fix="check the folder's files") from error
+    for needed_part in ("get_input_embeddings", "get_output_embeddings"):
+        if getattr(model, needed_part)() is None:
+            raise ModelError(f"{base.name} has no {needed_part[4:].replace('_', ' ')}: not a Llama-style model")
+    return model, tokenizer
+
+
+def _available_memory() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def is_tied(model: Any) -> bool:
+    """Do input and output embeddings share one matrix?"""
+    return bool(model.config.get_text_config().tie_word_embeddings)
+
+
+def add_lora(
+    model: Any,
+    *,
+    r: int,
+    alpha: int,
+    dropout: float,
+    targets: tuple[str, ...],
+    embeddings: Embeddings,
+    block: int,
+    seed: int,
+    gradient_checkpointing: bool,
+) -> Any:
+    """Put LoRA on the linear modules and, unless ``frozen``, open the embedding matrices for training.
+
+    A tied pair stays one matrix: ``embed_tokens`` alone is named and PEFT's ``ensure_weight_tying`` shares it
+    with the head (two copies would drift apart, and the head's would be lost at a merge).
+
+    ``add_new_tokens`` leaves a flag on the model by which unsloth's GPU class trains both matrices whether
+    asked or not; the flag is taken off here, because what to train is said by ``embeddings``.
+    """
+    for part in _wrapped(model):
+        if hasattr(part, "_need_to_train_embeddings"):
+            del part._need_to_train_embeddings
+    tied = is_tied(model)
+    full: list[str] | None = None
+    if embeddings != "frozen":
+        full = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
+    with console.quiet():
+        return unsloth().FastLanguageModel.get_peft_model(
+            model,
+            r=r,
+            target_modules=list(targets),
+            lora_alpha=alpha,
+            lora_dropout=dropout,
+            bias="none",
+            modules_to_save=full,
+            ensure_weight_tying=bool(tied and full),
+            use_gradient_checkpointing="unsloth" if gradient_checkpointing else False,
+            random_state=seed,
+            max_seq_length=block,
+        )
+
+
+def _wrapped(model: Any) -> list[Any]:
+    parts = [model]
+    while hasattr(parts[-1], "model"):
+        parts.append(parts[-1].model)
+    return parts
+
+
+def embedding_weights(model: Any) -> dict[str, Any]:
+    """The live matrices by part, ``(rows, width)``: trained copies where PEFT made them, one entry if tied."""
+    weights = {"embed_tokens": _live(model.get_input_embeddings())}
+    head = _live(model.get_output_embeddings())
+    if head is not weights["embed_tokens"]:
+        weights["lm_head"] = head
+    return weights
+
+
+def _live(module: Any) -> Any:
+    copies = getattr(module, "modules_to_save", None)
+    if copies is not None and "default" in copies:
+        return copies["default"].weight
+    return module.weight

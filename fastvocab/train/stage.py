@@ -1,0 +1,106 @@
+"""What ``pretrain`` and ``instruct`` do alike: take up a checkpoint or a save, train, leave a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastvocab import files
+from fastvocab.config.models import TrainSection
+from fastvocab.model import checkpoint, reference
+from fastvocab.train import loop, saves
+
+#: (tokenizer, folder for temporary files) -> (dataset, figures)
+Prepare = Callable[[Any, Path], tuple[Any, dict[str, Any]]]
+
+
+def train(
+    folder: Path,
+    *,
+    stage: str,
+    previous: Path,
+    section: TrainSection,
+    prepare: Prepare,
+    block: int,
+    key: str,
+    saves_folder: Path,
+    seed: int,
+    template: str | None = None,
+    track: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Train on top of the checkpoint ``previous`` and write the new one into ``folder``.
+
+    Args:
+        prepare: makes the rows of ``input_ids``, ``labels``, ``attention_mask``.
+        key, saves_folder: of the run; a save made under the same key is gone on from.
+        template: chat template to give the tokenizer.
+
+    Returns:
+        Figures, with ``settings`` as they were used; ``log.jsonl`` in ``folder`` has one line a logged step.
+    """
+    resume = saves.newest(saves_folder, key)
+    manifest = checkpoint.read(previous)
+    model, tokenizer = checkpoint.load(
+        resume[0] if resume else previous,
+        trainable=True,
+        lora=section.lora.model_dump(),
+        embeddings=section.embeddings,
+        block=block,
+        seed=seed,
+        gradient_checkpointing=section.gradient_checkpointing is True,
+    )
+    if template is not None:
+        tokenizer.chat_template = template
+    new_ids = range(manifest["vocabulary"]["new_first"], manifest["vocabulary"]["new_stop"])
+    if section.embeddings == "new_rows":
+        _mask_old_rows(model, new_ids)
+    loop.require_disk(saves_folder, model)
+    dataset, data_figures = prepare(tokenizer, saves_folder)
+    base = reference.resolve(manifest["base"]["name"], commit=manifest["base"]["commit"])
+    lora = manifest["lora"] or section.lora.model_dump(mode="json")
+    parent = {"stage": manifest["stage"], "checkpoint": checkpoint.digest(previous)}
+
+    def write(target: Path) -> dict[str, Any]:
+        return checkpoint.save(
+            target,
+            model,
+            tokenizer,
+            base=base,
+            stage=stage,
+            new_ids=new_ids,
+            init=manifest["init"],
+            load_in_4bit=manifest["load_in_4bit"],
+            lora=lora,
+            embeddings=section.embeddings,
+            lineage=[*manifest["lineage"], parent],
+        )
+
+    log, figures = loop.fit(
+        model, tokenizer, dataset, section,
+        stage=stage, key=key, folder=saves_folder, seed=seed, write=write, resume=resume, track=track,
+    )  # fmt: skip
+    parent["tokens_after"] = figures["tokens"]
+    write(folder)
+    files.write_text(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in log))
+    settings = section.model_dump(mode="json") | {"lora": lora}
+    return {**figures, "data": data_figures, "settings": settings, "lora": lora}
+
+
+def _mask_old_rows(model: Any, new_ids: range) -> None:
+    """Zero the gradient of every row that is not new; with no decay and fresh moments, AdamW leaves them bit by bit.
+
+    The gradient of the whole matrix is still computed and stored.
+    """
+    from fastvocab.model import load
+
+    for weight in load.embedding_weights(model).values():
+
+        def mask(gradient: Any) -> Any:
+            gradient = gradient.clone()
+            gradient[: new_ids.start] = 0
+            gradient[new_ids.stop :] = 0
+            return gradient
+
+        weight.register_hook(mask)
