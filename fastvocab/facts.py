@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, NamedTuple
 
 from fastvocab.config import STAGES
-from fastvocab.numbers import count, duration, is_number, number
+from fastvocab.config.load import read_yaml
+from fastvocab.errors import ConfigError
+from fastvocab.numbers import count, is_number, number
 from fastvocab.run import Record
 
 Records = Mapping[str, Record]
@@ -32,6 +34,19 @@ _REASONS = {
     "wrong_script": "too few letters in the script of the language",
     "duplicate": "the same text came before",
 }
+_PROOFS = {
+    "old_ids_identical": "tokens of the base keep their ids, its merges come first",
+    "special_tokens_identical": "special tokens are unchanged",
+    "chat_template_identical": "the chat template gives the same ids",
+    "settings_identical": "padding, BOS and EOS are unchanged",
+    "other_text_identical": "text in other scripts is tokenized as before",
+    "new_tokens_reachable": "each new token can be reached",
+    "round_trip_exact": "text decodes back to itself",
+    "same_ids_after_reload": "the folder read again gives the same ids",
+    "sentencepiece_file_agrees": "tokenizer.model agrees with tokenizer.json",
+}
+#: Points that have the base's own tokenizer.
+UNEXTENDED = frozenset({"base", "control"})
 _SPLITS = {
     "train": "new language, training",
     "heldout": "new language, held out",
@@ -77,18 +92,39 @@ class Source:
     dataset: str | None = None
 
 
+class Fertility(NamedTuple):
+    """Tokens for each ``word`` or ``character``, before and after."""
+
+    unit: str
+    before: float
+    after: float
+
+
 def figures(records: Records, stage: str) -> dict[str, Any]:
     """The figures of a stage, empty where it has not been finished."""
     return dict(records[stage].figures) if stage in records else {}
 
 
 def setting(records: Records, stage: str, key: str) -> Any:
-    """A setting of a finished stage, or None. Settings of a stage may stand in a section of their own."""
+    """A setting of a finished stage, or None.
+
+    Where data lies is no part of what a record remembers (it counts by its content), so what it lacks is
+    looked up in the run's ``config.yaml``.
+    """
     if stage not in records:
         return None
     config = records[stage].data.get("config") or {}
-    section = config.get(stage)
-    return config[key] if key in config else section.get(key) if isinstance(section, dict) else None
+    if key in config:
+        return config[key]
+    section = _resolved(records[stage].folder.parent / "config.yaml").get(stage)
+    return section.get(key) if isinstance(section, dict) else None
+
+
+def _resolved(path: Path) -> dict[str, Any]:
+    try:
+        return read_yaml(path) if path.is_file() else {}
+    except ConfigError:  # edited by hand since; the facts that it would add are left out
+        return {}
 
 
 def unfinished(records: Records) -> list[str]:
@@ -204,40 +240,52 @@ def _package(role: str, name: str, info: dict[str, Any]) -> Source:
     return Source(role, f"package:{name}", **{k: str(info[k]) for k in wanted if info.get(k)})
 
 
-def tokens_per_word(records: Records) -> tuple[float | None, float | None]:
-    """Before and after on held-out text: as evaluated, else as the tokenizer stage measured it."""
+def fertility(records: Records) -> Fertility | None:
+    """Tokens per word on held-out text, as evaluated, else as the tokenizer stage measured it.
+
+    In scripts written without spaces a word cannot be told, and tokens per character stand in its place.
+    """
     measured = points(records)
-    before = number(measured.get("base"), "target", "tokens_per_word")
-    extended = [number(p, "target", "tokens_per_word") for name, p in measured.items() if name != "base"]
-    after = next((value for value in extended if value is not None), None)
-    if before is not None and after is not None:
-        return before, after
-    found = figures(records, "tokenizer")
-    return number(found, "before", "tokens_per_word"), number(found, "after", "tokens_per_word")
+    base, extended = (_heldout(records, when) for when in ("base", "extended"))
+    for unit in ("word", "character"):
+        key = f"tokens_per_{unit}"
+        before = number(measured.get("base"), "target", key)
+        later = [number(p, "target", key) for name, p in measured.items() if name not in UNEXTENDED]
+        after = next((value for value in later if value is not None), None)
+        if not before or not after:
+            before, after = number(base, key), number(extended, key)
+        if before and after:
+            return Fertility(unit, before, after)
+    return None
 
 
-def proofs(records: Records) -> list[tuple[str, str]]:
-    """What the tokenizer stage measured, as (label, value): single figures, and pairs before and after."""
+def tokenizer(records: Records) -> list[tuple[str, str]]:
+    """What the tokenizer stage measured, as (label, value)."""
     found = figures(records, "tokenizer")
+    base, extended = (_heldout(records, when) for when in ("base", "extended"))
+    new, asked = number(found, "new_tokens"), number(found, "new_tokens_asked")
     out = []
-    before, after = found.get("before"), found.get("after")
-    if isinstance(before, dict) and isinstance(after, dict):
-        out += [
-            (_plain(key), f"{_short(before[key])} before, {_short(after[key])} after")
-            for key in before.keys() & after.keys() - {"tokens_per_word"}
-            if is_number(before[key]) and is_number(after[key])
-        ]
-    for key, value in found.items():
-        if isinstance(value, bool):
-            out.append((_plain(key), "yes" if value else "no"))
-        elif is_number(value):
-            out.append((_plain(key), duration(value) if key == "seconds" else _short(value)))
-    return sorted(out)
+    if new is not None:
+        out.append(
+            ("new tokens", count(new) + (f" of {count(asked)} asked for" if asked and asked > new else ""))
+        )
+    before, after = number(base, "bytes_per_token"), number(extended, "bytes_per_token")
+    if before is not None and after is not None:
+        out.append(("bytes per token", f"{before:.2f} before, {after:.2f} after"))
+    if (used := number(extended, "new_tokens_used")) is not None:
+        out.append(("new tokens that occur in the held-out text", f"{used:.0%}"))
+    return out
 
 
-def _plain(key: str) -> str:
-    return key.replace("_", " ")
+def proofs(records: Records) -> list[tuple[str, bool]]:
+    """What was proved of the extended tokenizer, each with whether it holds."""
+    return [
+        (_PROOFS.get(str(proof["name"]), str(proof["name"]).replace("_", " ")), bool(proof.get("passed")))
+        for proof in figures(records, "tokenizer").get("proofs") or ()
+        if isinstance(proof, dict) and "name" in proof
+    ]
 
 
-def _short(value: float) -> str:
-    return count(value) if float(value).is_integer() else f"{value:.4g}"
+def _heldout(records: Records, when: str) -> dict[str, Any]:
+    found = figures(records, "tokenizer").get("heldout") or {}
+    return dict(found.get(when) or {})

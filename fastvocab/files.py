@@ -134,6 +134,32 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def cache_folder() -> Path:
+    """Where things made once are kept: ``$FASTVOCAB_CACHE``, else ``$XDG_CACHE_HOME/fastvocab``."""
+    if chosen := os.environ.get("FASTVOCAB_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastvocab"
+
+
+def sha256_remembered(path: Path) -> str:
+    """`sha256_file`, remembered between runs by path, size and modification time.
+
+    For inputs alone (base weights, corpora: 16 GB take 12 s at each look); what we wrote is always read again.
+    """
+    state = path.stat()
+    key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}"
+    store = cache_folder() / "sha256.json"
+    try:
+        known = json.loads(store.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        known = {}
+    if key not in known:
+        known[key] = sha256_file(path)
+        if state.st_size > 10_000_000:  # small files are read faster than remembered
+            write_text(store, json.dumps(known))
+    return known[key]
+
+
 def describe(folder: Path, *, skip: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
     """``{path, bytes, sha256}`` of every file below ``folder`` (paths relative, POSIX, sorted)."""
     entries = []

@@ -27,7 +27,7 @@ import fastvocab
 from fastvocab import console, files
 from fastvocab.config import STAGES, Config
 from fastvocab.config.load import dump
-from fastvocab.errors import CheckpointError, ResourceError
+from fastvocab.errors import CheckpointError, DataError, ResourceError
 
 SCHEMA = 1
 _VERSIONS = ("unsloth", "unsloth_zoo", "torch", "transformers", "peft", "trl", "datasets", "tokenizers",
@@ -40,7 +40,7 @@ _CODE = {
     "pretrain": ("model", "train"),
     "instruct": ("model", "train", "corpus/chat.py"),
     "evaluate": ("model", "evaluate"),
-    "export": ("model", "export"),
+    "export": ("model", "export", "table.py", "facts.py", "numbers.py"),
 }
 
 
@@ -53,7 +53,7 @@ class Step:
         settings: everything from the configuration that changes the result, JSON-able, without secrets.
         work: called with the empty output folder and the `Context`; returns the measured figures.
         reads: earlier stages whose folders it reads.
-        sources: files from outside as ``{path, bytes, sha256}``, or None where they are not on this machine.
+        sources: files from outside as ``{path, bytes, sha256}``; a `DataError` where they are not there.
         base: record of the base model, where the stage depends on it.
     """
 
@@ -61,7 +61,7 @@ class Step:
     settings: dict[str, Any]
     work: Callable[[Path, Context], dict[str, Any]]
     reads: tuple[str, ...] = ()
-    sources: Callable[[], list[dict[str, Any]] | None] | None = None
+    sources: Callable[[], list[dict[str, Any]]] | None = None
     base: Callable[[], dict[str, Any]] | None = None
 
     @property
@@ -187,7 +187,7 @@ class Run:
                     verdict = "reuse"
                 else:
                     verdict = "run" if not (self.folder / step.folder).exists() else "run again, it has changed"
-            if not verdict == "reuse":
+            if verdict != "reuse":
                 changed.add(step.name)
             rows.append((step.name, step.folder, verdict))
         return rows
@@ -198,12 +198,16 @@ class Run:
         for name in step.reads:
             record = self.records[name]
             inputs += [{**o, "path": f"{record.folder.name}/{o['path']}"} for o in record.data["outputs"]]
-        sources = step.sources() if step.sources else []
-        if sources is None:  # a run folder that was moved away from its corpus: the record stands for it
-            old = self._read(step)
-            sources = [i for i in old.data["inputs"]] if old else []
-            console.say(f"{step.name}: its source files are not on this machine; going by the record")
-        inputs += sources
+        if step.sources:
+            try:
+                inputs += step.sources()
+            except DataError:
+                old = self._read(step)
+                if old is None:
+                    raise
+                # a run folder that was moved away from its corpus: the record stands for it
+                console.say(f"{step.name}: its source files are not on this machine; going by the record")
+                inputs += old.data["inputs"]
         # by content: neither a file's place nor its name changes what a stage makes of it
         contents = sorted(str(i["sha256"]) for i in inputs)
         base = step.base()["fingerprint"] if step.base else None
@@ -309,3 +313,19 @@ def _git_commit() -> str | None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return done.stdout.strip() or None
+
+
+def last_checkpoint(path: Path) -> Path:
+    """The last checkpoint of a run folder; a checkpoint folder itself is returned as it is.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    if (path / "fastvocab.json").is_file():
+        return path
+    found = sorted(path.glob("[0-9][0-9]-*/fastvocab.json"))
+    if not found:
+        here = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
+        hint = f"there is: {', '.join(here[:5])}" if here and not path.exists() else "run its stages first"
+        raise CheckpointError(f"{path} holds no checkpoint", fix=hint)
+    return found[-1].parent

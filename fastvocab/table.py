@@ -33,14 +33,14 @@ class Row(NamedTuple):
 def sentences(records: Records) -> list[str]:
     """What was made, in two or three sentences."""
     out = [_made(records)]
-    before, after = facts.tokens_per_word(records)
-    if before and after:
+    if gain := facts.fertility(records):
+        unit, before, after = gain
+        values = f"({before:.2f} a {unit} before, {after:.2f} after)"
         out.append(
-            f"The same held-out text takes {ratio(before, after)} tokens ({before:.2f} a word before, "
-            f"{after:.2f} after): as many times fewer decode steps, and that much more text in the context."
+            f"The same held-out text takes {ratio(before, after)} tokens {values}: as many times fewer "
+            "decode steps, and that much more text in the context."
             if after < before
-            else f"The same held-out text takes no fewer tokens than before ({before:.2f} a word, now {after:.2f})"
-            "."
+            else f"The same held-out text takes no fewer tokens than before {values}."
         )
     if trained := _trained(records):
         out.append(trained)
@@ -52,7 +52,7 @@ def _made(records: Records) -> str:
     subject = model.title if model else "A model"
     wanted = f"the language {code}" if code else "a new language"
     if not rows.get("tokens") or not rows.get("base_tokens"):
-        return f"{subject} is being extended for {wanted}; its vocabulary has not been extended yet."
+        return f"{subject} is to be given new tokens for {wanted}."
     added = rows["tokens"] - rows["base_tokens"]
     return (
         f"{subject} was given {count(added)} new tokens for {wanted}; "
@@ -65,14 +65,15 @@ def _trained(records: Records) -> str | None:
     for stage, purpose in (("pretrain", "continual pretraining"), ("instruct", "instruction tuning")):
         found = facts.figures(records, stage)
         if is_number(found.get("steps")):
-            tokens = f", {count(found['tokens'])} tokens" if is_number(found.get("tokens")) else ""
-            seconds = found.get("seconds_training")
-            time = f", {duration(float(seconds))}" if is_number(seconds) else ""
-            parts.append(f"{count(found['steps'])} steps of {purpose}{tokens}{time}")
+            tokens, seconds = number(found, "tokens"), number(found, "seconds_training")
+            details = [f"{count(tokens)} tokens"] if tokens else []
+            details += [duration(seconds)] if seconds is not None else []
+            spent = f" ({', '.join(details)})" if details else ""
+            parts.append(f"{count(found['steps'])} steps of {purpose}{spent}")
     measured = list(facts.points(records).values())
     if not parts:
         return None
-    text = "It had " + joined(parts)
+    text = "It then had " + joined(parts)
     if len(measured) > 1:
         changes = [
             f"in {where} went from {first:.3f} to {last:.3f}"
@@ -101,7 +102,7 @@ def table(records: Records) -> tuple[list[str], list[Row]]:
     columns = list(points) or ["base", "extend"]
     language = facts.language(records) or "new language"
     rows = [
-        _tokens_per_word(records, points, columns, language),
+        _fertility(records, points, columns, language),
         _bits(points, f"bits per byte, {language}", "target", "lower is better; the same bytes for each"),
         _bits(points, "bits per byte, original language", "original", _spelling(points)),
         _steps(points, f"decode steps, {language}"),
@@ -131,11 +132,14 @@ def _fewer(values: list[float | None]) -> str:
     return ratio(first, last) if last < first else f"{last / max(first, 1e-9):.2f} times as many"
 
 
-def _tokens_per_word(records: Records, points: dict[str, Any], columns: list[str], language: str) -> Row:
-    values = [number(p, "target", "tokens_per_word") for p in points.values()]
-    if not points:
-        values = list(facts.tokens_per_word(records))
-    return Row(f"tokens per word, {language}", _cells(values, "{:.2f}".format), _fewer(values))
+def _fertility(records: Records, points: dict[str, Any], columns: list[str], language: str) -> Row:
+    gain = facts.fertility(records)
+    unit = gain.unit if gain else "word"
+    values = [number(p, "target", f"tokens_per_{unit}") for p in points.values()]
+    if gain is not None and not any(values):
+        # measured on the tokenizers alone: a point has the one or the other
+        values = [gain.before if column in facts.UNEXTENDED else gain.after for column in columns]
+    return Row(f"tokens per {unit}, {language}", _cells(values, "{:.2f}".format), _fewer(values))
 
 
 def _bits(points: dict[str, Any], label: str, part: str, hint: str) -> Row:
@@ -169,8 +173,7 @@ def _vocabulary(records: Records, columns: list[str]) -> list[Row]:
     known = facts.vocabulary(records)
 
     def row(label: str, before: str, after: str, note: str) -> Row:
-        # every point but the base has the extended tokenizer, save for a control run without extension
-        names = [before if column in ("base", "control") else after for column in columns]
+        names = [before if column in facts.UNEXTENDED else after for column in columns]
         values: list[float | None] = [known.get(name) for name in names]
         return Row(label, _cells(values, count), note)
 

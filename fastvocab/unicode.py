@@ -38,7 +38,8 @@ def script_of(char: str) -> str:
 def _letter_table() -> tuple[list[str], Any]:
     """Names, and for each code point the index of its letter's script: 0 for no letter, 1 for one of none.
 
-    Built in 0.15 s; counting by it is 7 (lines) to 12 times (documents) faster than by a dictionary.
+    Built in 0.15 s; counting by it runs at 35 MB/s on lines and 170 on documents, against 6 and 10 through a
+    dictionary of characters.
     """
     import numpy as np
     from fontTools.unicodedata import Scripts
@@ -66,7 +67,11 @@ def letter_scripts(text: str, *, neutral: bool = False) -> Counter[str]:
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
     numbers = np.bincount(table.take(codes), minlength=2)
     first = 1 if neutral else 2
-    return Counter({names[i]: int(numbers[i]) for i in numbers.nonzero()[0].tolist() if i >= first})
+    counts: Counter[str] = Counter()
+    for index in numbers.nonzero()[0].tolist():
+        if index >= first:
+            counts[names[index]] = int(numbers[index])
+    return counts
 
 
 def dominant_scripts(counts: Counter[str], share: float = 0.2) -> frozenset[str]:

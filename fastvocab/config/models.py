@@ -94,7 +94,7 @@ class ExtendSection(Section):
 
     init: Literal["calibrated", "subtokens", "mean"] = "calibrated"
     """How rows start: the mean of their old sub-tokens' rows (subtokens), with the head also set to each token's frequency (calibrated), or the mean of all rows (mean, the usual way)."""
-    calibration_bytes: Annotated[int, Field(ge=10_000)] = 90_000
+    calibration_bytes: Annotated[int, Field(ge=10_000)] = 60_000
     """Text of each kind that calibrated reads, in bytes."""
 
 
@@ -132,8 +132,8 @@ class TrainSection(Section):
     """Share of training over which the learning rates rise from 0; they fall to a tenth by a cosine afterwards."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay of AdamW on the adapters."""
-    batch: Annotated[int, Field(ge=1)] = 4
-    """Sequences in one forward pass."""
+    batch: Annotated[int | None, Field(ge=1)] = None
+    """Sequences in one forward pass. Unset: 4 on a CPU, 8 on a GPU."""
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Forward passes in one optimizer step."""
     gradient_checkpointing: bool | None = None

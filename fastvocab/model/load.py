@@ -155,6 +155,12 @@ def add_lora(
         )
 
 
+def for_inference(model: Any) -> None:
+    """Unsloth's own switch (KV cache, fast kernels on a GPU)."""
+    with console.quiet():
+        unsloth().FastLanguageModel.for_inference(model)
+
+
 def _wrapped(model: Any) -> list[Any]:
     parts = [model]
     while hasattr(parts[-1], "model"):

@@ -48,24 +48,27 @@ class Base:
         return files.read_json(self.folder / "config.json")
 
 
-def resolve(name: str, *, commit: str | None = None) -> Base:
+def resolve(name: str, *, commit: str | None = None, fetch: bool = True) -> Base:
     """Find a base model and fingerprint it.
 
     Args:
         name: a reference (module docstring).
         commit: for a Hub name, the commit that is wanted instead of the newest.
+        fetch: download or build what is not on this machine yet; if False that is an error.
 
     Raises:
         ModelError: not there, not a causal language model, or only in a format that runs code (pickle).
     """
-    folder, found_commit = _locate(name, commit)
+    folder, found_commit = _locate(name, commit, fetch)
     config = _check(name, folder)
     shown = str(folder) if Path(name).expanduser().is_dir() else name
     return Base(shown, folder, found_commit, _fingerprint(folder, config))
 
 
-def _locate(name: str, commit: str | None) -> tuple[Path, str | None]:
+def _locate(name: str, commit: str | None, fetch: bool) -> tuple[Path, str | None]:
     if name == demo.NAME:
+        if not fetch and not demo.is_built():
+            raise ModelError(f"model.base: {name} is not built yet")
         return demo.build(), None
     if name.startswith("package:"):
         raise ModelError(f"model.base: no model is known in {name!r}", fix=f"model.base={demo.NAME}")
@@ -79,17 +82,24 @@ def _locate(name: str, commit: str | None) -> tuple[Path, str | None]:
         near = get_close_matches(path.name, siblings, 1)
         hint = f"did you mean {path.parent / near[0]}?" if near else "check the path"
         raise ModelError(f"model.base: there is no folder {name}", fix=hint)
-    return _download(name, commit)
+    return _download(name, commit, fetch)
 
 
-def _download(name: str, commit: str | None) -> tuple[Path, str]:
+def _download(name: str, commit: str | None, fetch: bool) -> tuple[Path, str]:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     from httpx import HTTPError
 
     repo, _, revision = name.partition("@")
     try:
-        folder = Path(snapshot_download(repo, revision=commit or revision or None, allow_patterns=_DOWNLOADS))
+        folder = Path(
+            snapshot_download(
+                repo,
+                revision=commit or revision or None,
+                allow_patterns=_DOWNLOADS,
+                local_files_only=not fetch,
+            )
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, HTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
@@ -130,5 +140,5 @@ def _fingerprint(folder: Path, config: dict[str, Any]) -> str:
     kept = {key: value for key, value in config.items() if key not in _VOLATILE}
     digest.update(json.dumps(kept, sort_keys=True).encode())
     for weights in sorted(folder.glob("*.safetensors")):
-        digest.update(f"{weights.name}:{files.sha256_file(weights)}".encode())
+        digest.update(f"{weights.name}:{files.sha256_remembered(weights)}".encode())
     return digest.hexdigest()

@@ -27,7 +27,7 @@ def pretrain(
         Figures of `stage.train`, ``data`` with the number of blocks.
     """
     steps = loop.steps_for(section, length=section.block, rows=None)
-    needed = None if steps is None else math.ceil(steps * section.batch * section.accumulate)
+    needed = None if steps is None else math.ceil(steps * loop.batch_size(section) * section.accumulate)
 
     def prepare(tokenizer: Any, work: Path) -> tuple[Any, dict[str, Any]]:
         return blocks.prepare(

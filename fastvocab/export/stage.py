@@ -1,0 +1,34 @@
+"""The ``export`` stage: a checkpoint becomes a plain model folder that any tool opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastvocab import console, files
+from fastvocab.export.card import card
+from fastvocab.model import checkpoint, load
+from fastvocab.run import Record
+
+
+def export(folder: Path, *, source: Path, records: dict[str, Record]) -> dict[str, Any]:
+    """Write the merged 16-bit model, its tokenizer and a model card into ``folder``.
+
+    Read back with plain transformers before it counts as done (`checkpoint.merge`).
+
+    Returns:
+        ``{"format", "dtype", "rows", "parameters", "rounding", "bytes", "device"}``.
+    """
+    manifest = checkpoint.read(source)
+    base = manifest["base"]["folder"]
+    size = sum(f.stat().st_size for f in Path(base).glob("*.safetensors")) if Path(base).is_dir() else 0
+    files.require_space(folder, 2 * size, "the exported model")
+    console.say(f"  merging {source.name} into a 16-bit model")
+    figures = checkpoint.merge(source, folder)
+    files.write_text(folder / "README.md", card(records))
+    return {
+        "format": "hf",
+        **figures,
+        "bytes": sum(p.stat().st_size for p in folder.iterdir()),
+        "device": load.device(),
+    }

@@ -1,0 +1,170 @@
+"""What a run will do, and what is wrong with it, before any weight is loaded; without torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from fastvocab import console, files
+from fastvocab.config import Config
+from fastvocab.corpus import chat, provenance, sources
+from fastvocab.errors import ConfigError, FastvocabError, ModelError
+from fastvocab.model import reference
+from fastvocab.model.reference import Base
+from fastvocab.run import Run, Step
+from fastvocab.tokenizer import base as tokenizers
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Sizes that follow from config.json and the configuration.
+
+    Attributes:
+        rows, new_rows, width: of the embedding matrix; ``new_rows`` at most ``tokenizer.new_tokens``.
+        matrices: 1 where input and output embeddings are tied, else 2.
+        checkpoint_bytes: of one checkpoint after training, at most.
+        disk_bytes: of all stages and the saves between, at most.
+    """
+
+    rows: int
+    new_rows: int
+    width: int
+    matrices: int
+    checkpoint_bytes: int
+    disk_bytes: int
+
+
+def check(config: Config, base: Base | None) -> Estimate | None:
+    """Find what would stop the run later; all of it in one error.
+
+    Args:
+        base: the base model, None where it is not on this machine yet.
+
+    Raises:
+        FastvocabError: of the kind of the first problem, naming all.
+    """
+    problems: list[FastvocabError] = []
+    estimate = None
+
+    def attempt(test: Any) -> Any:
+        try:
+            return test()
+        except FastvocabError as error:
+            problems.append(error)
+
+    attempt(lambda: sources.resolve(config.corpus.train))
+    if config.corpus.replay:
+        attempt(lambda: sources.resolve(config.corpus.replay))
+    if config.instruct.train:
+        attempt(lambda: _check_chat(config))
+    if base is not None:
+        attempt(lambda: tokenizers.read(base.folder))
+        attempt(lambda: _check_lengths(config, base))
+        attempt(lambda: _check_template(config, base))
+        estimate = estimate_sizes(config, base)
+        attempt(lambda: _check_disk(config, estimate))
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        several = type(problems[0])(f"{len(problems)} things stand in the way:")
+        several.message += "".join(f"\n- {problem}" for problem in problems)
+        raise several
+    return estimate
+
+
+def estimate_sizes(config: Config, base: Base) -> Estimate:
+    """`Estimate` of a configuration, from the base's config.json alone."""
+    model = base.config.get("text_config") or base.config
+    rows, width = int(model["vocab_size"]), int(model["hidden_size"])
+    matrices = 1 if base.config.get("tie_word_embeddings", model.get("tie_word_embeddings", True)) else 2
+    new = config.tokenizer.new_tokens
+    trained = (rows + new) * width * matrices
+    linear = sum(f.stat().st_size for f in base.folder.glob("*.safetensors"))
+    # rows in float32; an adapter of rank 32 on all linear modules is about a hundredth of the weights per 4 ranks
+    checkpoint = 4 * trained + linear * config.pretrain.lora.r // 150
+    # checkpoint 0, two trained ones, three saves with Adam's moments, and the exported model in 16-bit
+    return Estimate(rows, new, width, matrices, checkpoint, 3 * checkpoint + 9 * checkpoint + linear + 2 * trained)
+
+
+def _check_chat(config: Config) -> None:
+    """The first rows must parse: better now than after hours of pretraining."""
+    rows = list(islice(chat.chat_rows(config.instruct.train), 1))
+    if not rows:
+        raise ConfigError(f"instruct.train: {', '.join(config.instruct.train)} has no usable conversation")
+
+
+def _check_lengths(config: Config, base: Base) -> None:
+    limit = (base.config.get("text_config") or base.config).get("max_position_embeddings")
+    wrong = [
+        f"{key} is {value}"
+        for key, value in (("pretrain.block", config.pretrain.block), ("instruct.max_length", config.instruct.max_length))
+        if isinstance(limit, int) and value > limit
+    ]
+    if wrong:
+        raise ConfigError("; ".join(wrong), rule=f"{base.name} reads at most {limit} tokens (max_position_embeddings)")
+
+
+def _check_template(config: Config, base: Base) -> None:
+    if not config.instruct.train:
+        return
+    if config.instruct.template is not None:
+        from fastvocab.train.instruct import template_text
+
+        template_text(config.instruct)
+        return
+    settings = base.folder / "tokenizer_config.json"
+    inline = settings.is_file() and "chat_template" in json.loads(settings.read_text(encoding="utf-8"))
+    if not inline and not (base.folder / "chat_template.jinja").is_file():
+        raise ConfigError(
+            f"{base.name} has no chat template, and instruct.train asks for instruction tuning",
+            fix="give a template with instruct.template=FILE, or leave instruct.train out",
+        )
+
+
+def _check_disk(config: Config, estimate: Estimate | None) -> None:
+    if estimate is not None:
+        files.require_space(Path(config.runs).expanduser(), estimate.disk_bytes, "the run")
+
+
+def find_base(config: Config, *, fetch: bool) -> Base | None:
+    """The base model; None if it is not on this machine and must not be fetched (a dry run)."""
+    try:
+        return reference.resolve(config.model.base, fetch=fetch)
+    except ModelError as error:
+        if fetch or not ("not built yet" in str(error) or "Hub" in str(error)):
+            raise
+        return None
+
+
+def show(run: Run, steps: list[Step], base: Base | None, estimate: Estimate | None) -> None:
+    """Print the plan: base, text, rows, disk, and for each stage whether it will run."""
+    from rich.table import Table
+
+    config = run.config
+    console.say(f"run      {run.folder}" + ("" if run.folder.exists() else "  (new)"))
+    if base is None:
+        console.say(f"base     {config.model.base}, not on this machine yet: fetched or built by the first run")
+    else:
+        console.say(f"base     {base.name}  ({base.fingerprint[:12]})")
+    for label, given in (("text", config.corpus.train), ("replay", config.corpus.replay), ("chat", config.instruct.train)):
+        if given:
+            size = sum(entry["bytes"] for entry in provenance.describe(given))
+            console.say(f"{label:8} {', '.join(given)}  ({size / 1e6:.1f} MB)")
+    if estimate is not None:
+        matrices = "one matrix (tied)" if estimate.matrices == 1 else "two matrices"
+        console.say(
+            f"rows     {estimate.rows:,} + {estimate.new_rows:,} at most, of {estimate.width} numbers, {matrices}"
+        )
+        console.say(f"disk     {estimate.disk_bytes / 1e9:.1f} GB at most, {estimate.checkpoint_bytes / 1e6:.0f} MB a checkpoint")
+    table = Table("stage", "folder", "what will happen", box=None, pad_edge=False)
+    if base is None:
+        for step in steps:
+            table.add_row(step.name, step.folder, "run")
+    else:
+        for row in run.plan(steps):
+            table.add_row(*row)
+    console.console.print(table)
+

@@ -1,0 +1,198 @@
+"""What every recipe needs around its list of stages: the command line, the base model, the end of a run."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from fastvocab import console, plan
+from fastvocab.config import Config, describe
+from fastvocab.config.models import Section
+from fastvocab.corpus import chat as chat_reader
+from fastvocab.corpus import provenance
+from fastvocab.corpus.packages import package_info
+from fastvocab.corpus.split import held_out
+from fastvocab.errors import FastvocabError, Stopped
+from fastvocab.model import reference
+from fastvocab.model.reference import Base
+from fastvocab.run import Context, Record, Run, Step
+
+#: Settings that change how a stage is made, not what comes out.
+_IMMATERIAL = {"save_minutes"}
+#: Share of chat rows kept from training, for the samples.
+_HELDOUT_CHAT = 0.03
+
+
+@cache
+def _resolve(name: str) -> Base:
+    return reference.resolve(name)
+
+
+def base(config: Config) -> Base:
+    """The base model of a run, found once."""
+    return _resolve(config.model.base)
+
+
+def chat(config: Config, *, heldout: bool) -> Iterator[dict[str, Any]]:
+    """Chat rows for training, or those held out by a hash of the conversation; none where there is no chat data."""
+    if not config.instruct.train:
+        return
+    for row in chat_reader.chat_rows(config.instruct.train):
+        if held_out("\n".join(m["content"] for m in row["messages"]), _HELDOUT_CHAT) == heldout:
+            yield row
+
+
+def packages(sources: Iterable[str]) -> dict[str, Any]:
+    """``{"packages": [...]}`` with licences, of those sources that are packages."""
+    return {"packages": [package_info(source) for source in sources if source.startswith("package:")]}
+
+
+def step(
+    name: str,
+    section: Section,
+    work: Callable[[Path, Context], dict[str, Any]],
+    *,
+    reads: tuple[str, ...] = (),
+    sources: Iterable[str] = (),
+    base: Config | None = None,
+    **more: Any,
+) -> Step:
+    """A `Step` whose settings are a section of the configuration and ``more``."""
+    settings = section.model_dump(mode="json", exclude=_IMMATERIAL) | more
+    given = tuple(sources)
+    for key in ("train", "replay") if given else ():
+        if isinstance(settings.get(key), list):
+            settings.pop(key)  # sources count by their content, not by where they lie
+    config = base
+    return Step(
+        name,
+        settings,
+        work,
+        reads,
+        (lambda: provenance.describe(given)) if given else None,
+        (lambda: _resolve(config.model.base).record()) if config is not None else None,
+    )
+
+
+def main(
+    arguments: Sequence[str],
+    usage: str,
+    configure: Callable[[Path | None, list[str]], Config],
+    steps: Callable[[Run], list[Step]],
+) -> int:
+    """Parse, plan, run, and say what came of it; every user error becomes a message and an exit code."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+    @app.command(
+        help=_verbatim(usage),
+        epilog=describe.text(),
+        context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    )
+    def recipe(
+        context: typer.Context,
+        config: Path | None = typer.Option(None, help="YAML file; see recipes/ for examples."),
+        dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan and check everything, without doing it."),
+        resume: bool = typer.Option(False, "--resume", help="Insist on going on with an existing run (a run goes on anyway)."),
+        fresh: bool = typer.Option(False, "--fresh", help="Keep an existing run aside under another name and start anew."),
+        verbose: bool = typer.Option(False, "--verbose", help="Show what libraries print."),
+    ) -> None:
+        console.setup_logging(verbose)
+        run = Run(configure(config, context.args))
+        execute(run, steps, dry_run=dry_run, fresh=fresh, resume=resume)
+
+    return guarded(lambda: app(args=list(arguments), standalone_mode=False))
+
+
+def _verbatim(usage: str) -> str:
+    """The docstring with its indented commands kept on lines of their own (click re-wraps what has no mark)."""
+    return "\n\n".join("\b\n" + part if part.startswith("    ") else part for part in usage.strip().split("\n\n"))
+
+
+def guarded(work: Callable[[], Any]) -> int:
+    """Call ``work``; user errors and interruptions become a message and an exit code."""
+    import click
+
+    before = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        done = work()
+        return done if isinstance(done, int) else 0
+    except FastvocabError as error:
+        console.fail(error.lines())
+        return error.exit_code
+    except (KeyboardInterrupt, click.exceptions.Abort, Stopped) as stop:
+        code = stop.exit_code if isinstance(stop, Stopped) else 130
+        hint = f" ({stop.hint})" if isinstance(stop, Stopped) and stop.hint else ""
+        console.say(f"stopped{hint}; the same command goes on from here")
+        return code
+    except click.exceptions.UsageError as error:
+        console.fail([error.format_message()])
+        return 2
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminated(signum: int, frame: Any) -> None:
+    raise Stopped(signum)
+
+
+def execute(
+    run: Run,
+    steps: Callable[[Run], list[Step]],
+    *,
+    dry_run: bool = False,
+    fresh: bool = False,
+    resume: bool = False,
+) -> dict[str, Record]:
+    """Check, then run all stages, write the report and print the end; with ``dry_run`` only show the plan."""
+    if dry_run:
+        found = plan.find_base(run.config, fetch=False)
+        plan.show(run, steps(run), found, plan.check(run.config, found))
+        return {}
+    started = time.monotonic()
+    plan.check(run.config, plan.find_base(run.config, fetch=True))
+    with run.open(fresh=fresh, resume=resume):
+        records = run.execute(steps(run))
+        finish(run, records, time.monotonic() - started)
+    return records
+
+
+def finish(run: Run, records: dict[str, Record], seconds: float) -> None:
+    """The report, the table a person understands, where everything lies, and how to talk to it."""
+    from fastvocab import report, table
+
+    page = report.write(run.folder)
+    console.say()
+    for sentence in table.sentences(records):
+        console.say(sentence)
+    console.say()
+    show_table(records)
+    console.say()
+    for package in [p for name in ("corpus", "instruct") if name in records for p in records[name].figures.get("packages", [])]:
+        console.say(f"text from {package['name']} {package['version']} ({package['licence']})")
+    console.say(f"time    {seconds / 60:.1f} minutes")
+    console.say(f"report  {page}")
+    if "export" in records:
+        console.say(f"model   {records['export'].folder}  (plain Hugging Face folder)")
+    console.say(f'talk    fastvocab generate {run.folder} "..."')
+
+
+
+def show_table(records: dict[str, Record]) -> None:
+    """The table before and after, on the console."""
+    from rich.table import Table
+
+    from fastvocab import table
+
+    columns, rows = table.table(records)
+    shown = Table("", *columns, "", box=None, pad_edge=False)
+    for row in rows:
+        shown.add_row(row.label, *row.cells, row.note)
+    console.console.print(shown)

@@ -1,0 +1,153 @@
+"""Give a Llama-family model a new language, in one command.
+
+    python -m fastvocab.recipes.new_language
+    python -m fastvocab.recipes.new_language model.base=DIR corpus.train='data/*.txt' corpus.language=ka
+    python -m fastvocab.recipes.new_language --config recipes/new_language.yaml pretrain.minutes=30
+
+Without any text of yours it gives SmolLM2-135M Ukrainian, from packages, on a CPU or a GPU.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from fastvocab.config import Config, load
+from fastvocab.recipes import common
+from fastvocab.run import Context, Run, Step
+
+#: The embedded default: everything from ordinary packages, sized for two CPU cores and ten minutes.
+EMBEDDED: dict[str, Any] = {
+    "name": "smollm2-ukrainian",
+    "corpus": {"train": "package:ua-gec", "replay": "package:pydoc-topics", "language": "uk"},
+    "pretrain": {"minutes": 2.5, "save_minutes": 1},
+    "instruct": {"train": "package:chatterbot-corpus/ukrainian", "minutes": 0.6, "save_minutes": 1},
+}
+
+
+def configure(path: Path | None, overrides: list[str]) -> Config:
+    """The configuration; the embedded text where none is given."""
+    config = load(path, overrides)
+    return config if config.corpus.train else load(path, overrides, defaults=EMBEDDED)
+
+
+def steps(run: Run) -> list[Step]:
+    """The seven stages: what each reads, which settings decide it, and what it calls."""
+    config, seed = run.config, run.config.seed
+    four_bit = {"load_in_4bit": config.model.load_in_4bit, "seed": seed}
+
+    def corpus(folder: Path, context: Context) -> dict[str, Any]:
+        from fastvocab.corpus.stage import build
+
+        return build(folder, **config.corpus.model_dump())
+
+    def tokenizer(folder: Path, context: Context) -> dict[str, Any]:
+        from fastvocab.model.load import unsloth
+        from fastvocab.tokenizer.stage import build
+
+        unsloth()  # it asks to be imported before transformers, which the proofs use
+        text = context.inputs["corpus"]
+        return build(
+            common.base(config).folder,
+            text / "train.jsonl",
+            folder,
+            heldout=text / "heldout.jsonl",
+            replay=text / "replay_heldout.jsonl",
+            new_tokens=config.tokenizer.new_tokens,
+            scripts=frozenset(context.figures["corpus"]["target_scripts"]),
+            seed=seed,
+        )
+
+    def extend(folder: Path, context: Context) -> dict[str, Any]:
+        from fastvocab.model.extend import extend
+
+        text = context.inputs["corpus"]
+        return extend(
+            folder,
+            common.base(config),
+            context.inputs["tokenizer"],
+            init=config.extend.init,
+            calibration_bytes=config.extend.calibration_bytes,
+            target_text=text / "train.jsonl",
+            original_text=text / "replay.jsonl",
+            load_in_4bit=config.model.load_in_4bit,
+            seed=seed,
+        )
+
+    def pretrain(folder: Path, context: Context) -> dict[str, Any]:
+        from fastvocab.train.pretrain import pretrain
+
+        return pretrain(
+            folder,
+            previous=context.inputs["extend"],
+            corpus=context.inputs["corpus"],
+            section=config.pretrain,
+            track=config.track,
+            seed=seed,
+            key=context.key,
+            saves_folder=context.saves,
+        )
+
+    def instruct(folder: Path, context: Context) -> dict[str, Any]:
+        from fastvocab.train.instruct import instruct
+
+        packages = common.packages(config.instruct.train)
+        return packages | instruct(
+            folder,
+            previous=context.inputs["pretrain"],
+            rows=lambda: common.chat(config, heldout=False),
+            section=config.instruct,
+            track=config.track,
+            seed=seed,
+            key=context.key,
+            saves_folder=context.saves,
+        )
+
+    def evaluate(folder: Path, context: Context) -> dict[str, Any]:
+        from fastvocab.evaluate.stage import evaluate
+
+        return evaluate(
+            folder,
+            base=common.base(config),
+            points={name: path for name, path in context.inputs.items() if name != "corpus"},
+            corpus=context.inputs["corpus"],
+            section=config.evaluate,
+            questions=[row["messages"][0]["content"] for row in common.chat(config, heldout=True)],
+            **four_bit,
+        )
+
+    def export(folder: Path, context: Context) -> dict[str, Any]:
+        from fastvocab.export.stage import export
+
+        return export(folder, source=context.inputs[last], records=run.records)
+
+    line = [
+        common.step("corpus", config.corpus, corpus, sources=[*config.corpus.train, *config.corpus.replay]),
+        common.step("tokenizer", config.tokenizer, tokenizer, reads=("corpus",), base=config, seed=seed),
+        common.step("extend", config.extend, extend, reads=("corpus", "tokenizer"), base=config, **four_bit),
+        common.step("pretrain", config.pretrain, pretrain, reads=("corpus", "extend"), base=config, **four_bit),
+    ]
+    points = ["extend", "pretrain"]
+    if config.instruct.train:
+        line.append(
+            common.step("instruct", config.instruct, instruct, reads=("pretrain",), sources=config.instruct.train,
+                        base=config, **four_bit)  # fmt: skip
+        )
+        points.append("instruct")
+    last = points[-1]
+    line.append(
+        common.step("evaluate", config.evaluate, evaluate, reads=("corpus", *points), base=config, **four_bit)
+    )
+    if config.export.to:
+        line.append(common.step("export", config.export, export, reads=(last, "evaluate"), base=config))
+    return line
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run it from a command line; returns the exit code."""
+    return common.main(sys.argv[1:] if arguments is None else arguments, __doc__ or "", configure, steps)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Byte-pair encoding on symbols, and the two ways in which bases spell text as symbols.
+
+The merging needs to ask "what would this piece be, with the merges so far?" tens of thousands of times while
+the merges grow. The tokenizers library compiles its merges once, so the question is answered here, in plain
+Python; `verify` then checks the outcome against the library itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import pairwise
+
+#: SentencePiece's spelling of a space.
+META_SPACE = "▁"
+
+#: Gives the priority of merging two neighbours (the lowest goes first), or None where they do not merge.
+Rank = Callable[[str, str], float | None]
+
+
+@cache
+def byte_alphabet() -> dict[int, str]:
+    """The printable character that stands for each byte in byte-level BPE (GPT-2, `bytes_to_unicode`)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    table = {byte: chr(byte) for byte in printable}
+    for shift, byte in enumerate(byte for byte in range(256) if byte not in table):
+        table[byte] = chr(256 + shift)
+    return table
+
+
+@cache
+def _bytes_of_alphabet() -> dict[str, int]:
+    return {char: byte for byte, char in byte_alphabet().items()}
+
+
+def to_alphabet(text: str) -> str:
+    """``text`` as UTF-8 bytes in the byte alphabet: " я" becomes "ĠÑı"."""
+    table = byte_alphabet()
+    return "".join(table[byte] for byte in text.encode("utf-8"))
+
+
+def from_alphabet(spelling: str) -> bytes | None:
+    """The bytes of a byte-level token; None for a token outside the byte alphabet (a special token)."""
+    table = _bytes_of_alphabet()
+    try:
+        return bytes(table[char] for char in spelling)
+    except KeyError:
+        return None
+
+
+def to_text(raw: bytes) -> str | None:
+    """Bytes as text, None where they are not whole UTF-8 characters (a byte fragment)."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def encode(symbols: Sequence[str], rank: Rank) -> list[str]:
+    """Merge the best-ranked neighbours, leftmost first, until none are left.
+
+    This is the order of both the tokenizers library's BPE and SentencePiece's BPE. Pieces are short (tens of
+    symbols), so a plain loop beats a heap.
+    """
+    tokens = list(symbols)
+    ranks = [rank(a, b) for a, b in pairwise(tokens)]
+    while True:
+        best = -1
+        lowest = float("inf")
+        for index, value in enumerate(ranks):
+            if value is not None and value < lowest:
+                best, lowest = index, value
+        if best < 0:
+            return tokens
+        tokens[best : best + 2] = [tokens[best] + tokens[best + 1]]
+        del ranks[best]
+        if best > 0:
+            ranks[best - 1] = rank(tokens[best - 1], tokens[best])
+        if best < len(ranks):
+            ranks[best] = rank(tokens[best], tokens[best + 1])

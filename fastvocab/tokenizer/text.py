@@ -1,0 +1,59 @@
+"""Reading the text files that the corpus stage leaves: jsonl with ``{"text": ...}`` on each line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from fastvocab.errors import DataError
+
+
+def read_texts(path: Path) -> Iterator[str]:
+    """The ``text`` of each line, one after another.
+
+    Raises:
+        DataError: if the file is missing, not UTF-8, or a line has no text, with the line's number.
+    """
+    number = 0
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _text(line, path, number)
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} is not there", fix="run the corpus stage first, or give another file"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 after line {number}: {error.reason} at byte {error.start} of its block",
+            rule="text files are UTF-8",
+            fix="convert the file to UTF-8",
+        ) from None
+
+
+def _text(line: str, path: Path, number: int) -> str:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{path}, line {number}, is not JSON: {error}", rule='each line is an object {"text": ...}'
+        ) from None
+    text = row.get("text") if isinstance(row, dict) else None
+    if not isinstance(text, str):
+        keys = ", ".join(map(repr, row)) if isinstance(row, dict) else type(row).__name__
+        raise DataError(
+            f"{path}, line {number}, has no text (found: {keys})",
+            rule='each line is an object {"text": ...} with a string',
+            fix="rename the key that holds the text to text",
+        )
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{path}, line {number}, holds a lone surrogate (character {error.start})",
+            rule="text is valid Unicode",
+            fix="clean the text with the corpus stage",
+        ) from None
+    return text

@@ -1,0 +1,93 @@
+"""Bits per byte against the definition computed by hand, and pieces that no tokenizer can move."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from fastvocab.errors import DataError
+from fastvocab.evaluate import bits
+from fastvocab.evaluate.samples import generate
+from fastvocab.model import text
+
+
+@given(st.text(), st.integers(8, 60))
+def test_pieces_are_the_text_and_none_is_too_long(document: str, size: int) -> None:
+    document = document.encode("utf-8", "ignore").decode()
+    pieces = list(text.cut(document, size))
+    assert "".join(pieces) == document
+    assert all(len(p.encode()) <= size for p in pieces)
+
+
+@pytest.mark.parametrize("document", ["Мова народу. " * 40, "ภาษาไทยไม่มีช่องว่าง" * 20, "한국어 " * 50, "🎉" * 100])
+def test_pieces_end_at_characters_in_every_script(document: str) -> None:
+    assert "".join(text.cut(document, 64)) == document
+
+
+def test_bits_per_byte_equal_the_definition(tied_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import contextlib
+
+    from fastvocab.model import load
+
+    monkeypatch.setattr(load, "autocast", contextlib.nullcontext)  # the reference below is float32
+    model = AutoModelForCausalLM.from_pretrained(tied_llama)
+    tok = AutoTokenizer.from_pretrained(tied_llama)
+    pieces = ["Hello world, this is text.", "x", "Мова", "a longer piece of text " * 6]
+    nats = 0.0
+    for piece in pieces:
+        ids = torch.tensor([[tok.bos_token_id, *tok(piece, add_special_tokens=False).input_ids]])
+        logits = model(input_ids=ids).logits[0].double()
+        for position in range(ids.shape[1] - 1):
+            nats -= float(torch.log_softmax(logits[position], -1)[ids[0, position + 1]])
+    size = sum(len(p.encode()) for p in pieces)
+    found = bits.bits_per_byte(model, tok, pieces)
+    assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / size, rel=1e-5)
+    assert found["bytes"] == size
+    assert found["tokens"] == sum(len(tok(p, add_special_tokens=False).input_ids) for p in pieces)
+
+
+def test_a_uniform_model_costs_the_logarithm_of_its_vocabulary(tied_llama: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tied_llama)
+    tok = AutoTokenizer.from_pretrained(tied_llama)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.zero_()
+    found = bits.bits_per_byte(model, tok, ["some text to be scored"])
+    expected = found["tokens"] * math.log2(len(tok)) / found["bytes"]
+    assert found["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_scripts_without_spaces_have_no_words_but_characters(tied_llama: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tied_llama)
+    tok = AutoTokenizer.from_pretrained(tied_llama)
+    thai = bits.bits_per_byte(model, tok, ["ภาษาไทยไม่มีช่องว่าง"])
+    assert thai["tokens_per_word"] is None and thai["tokens_per_character"] > 0
+    assert bits.bits_per_byte(model, tok, ["three plain words"])["tokens_per_word"] == pytest.approx(
+        len(tok("three plain words", add_special_tokens=False).input_ids) / 3
+    )
+
+
+def test_no_text_is_an_error(tied_llama: Path) -> None:
+    with pytest.raises(DataError, match="no held-out text"):
+        bits.bits_per_byte(None, None, [])
+
+
+def test_a_tag_in_the_text_is_text(tied_llama: Path) -> None:
+    tok = AutoTokenizer.from_pretrained(tied_llama)
+    ids = text.encode(tok, ["a </s> b"])[0]
+    assert tok.eos_token_id not in ids and tok.decode(ids) == "a </s> b"
+
+
+def test_samples_are_the_same_alone_and_in_a_batch_and_never_use_rows_without_a_token(padded_llama: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(padded_llama).float()
+    tok = AutoTokenizer.from_pretrained(padded_llama)
+    with torch.no_grad():  # spare rows that would win every time
+        model.get_output_embeddings().weight[len(tok) :] = 10 * model.get_output_embeddings().weight[5]
+    prompts = ["Hello", "A longer prompt with more words in it"]
+    together = generate(model, tok, prompts, max_new_tokens=8)
+    assert together == [generate(model, tok, [p], max_new_tokens=8)[0] for p in prompts]

