@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastvocab.tokenizer import byte_level, folder, samples, sentencepiece_base
 from fastvocab.tokenizer.base import Base, Kind
 from fastvocab.tokenizer.bpe import from_alphabet
-from fastvocab.tokenizer.guard import Guard, protectable, shared_prefix
+from fastvocab.tokenizer.guard import ENGLISH_LOANS, Guard, protectable, shared_prefix
 from fastvocab.tokenizer.measure import encode_all
 
 if TYPE_CHECKING:
@@ -133,8 +133,8 @@ def other_text(base: Base, extended: Base, scripts: frozenset[str], replay: list
     """Text without the target script has the same ids as before.
 
     Compared: the replay lines, code, English, emoji, digits, spacing, made-up words of every other Unicode
-    script, and every assigned character. Characters that share their first bytes with the target script where
-    the base does not merge these bytes (``shared``) are exempt, and counted.
+    script, and the assigned characters one by one. Characters that share their first bytes with the target
+    script where the base does not merge these bytes (``shared``) are exempt, and counted.
     """
     guard = Guard(scripts)
     prefixes = _shared_prefixes(base, extended, scripts)
@@ -147,7 +147,7 @@ def other_text(base: Base, extended: Base, scripts: frozenset[str], replay: list
 
     kept_whole = protectable(replay, scripts)
     own = [line for line in replay if kept_whole or not target(line)]
-    english = samples.built_in()
+    english = [*samples.built_in(), ENGLISH_LOANS]
     fixed = [*english, *(line for line in samples.other_scripts(scripts) if not target(line))]
     if "Latn" not in scripts:
         fixed = [line for line in fixed if not target(line)]  # such as Greek, for its mathematical letters
@@ -326,12 +326,12 @@ def _differences(base: Base, extended: Base, lines: list[str]) -> list[str]:
 
 
 def _changed_characters(base: Base, extended: Base, chars: list[str]) -> list[str]:
-    """The characters that the two tokenize differently: alone, after a space, doubled, between letters.
+    """The characters that the two tokenize differently: alone, after a space, doubled.
 
     Two dozen go into one text, and are taken apart where it differs: the library's cost is by text.
     """
     groups = [chars[start : start + _GROUP] for start in range(0, len(chars), _GROUP)]
-    texts = {"\n".join(f"{c} {c}{c} a{c}b" for c in group): group for group in groups}
+    texts = {"\n".join(f"{c} {c}{c}" for c in group): group for group in groups}
     suspects = [char for text in _differences(base, extended, list(texts)) for char in texts[text]]
-    single = {f"{c} {c}{c} a{c}b": c for c in suspects}
+    single = {f"{c} {c}{c}": c for c in suspects}
     return [single[text] for text in _differences(base, extended, list(single))]

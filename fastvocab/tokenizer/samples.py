@@ -70,5 +70,10 @@ def other_scripts(scripts: frozenset[str], seed: int = 0) -> list[str]:
 
 
 def assigned() -> list[str]:
-    """Every assigned character without surrogates and private use, about 145,000."""
-    return [char for chars in _by_script().values() for char in chars]
+    """Assigned characters without surrogates and private use, about 57,000.
+
+    All of them but ideographs and Hangul syllables, of which every fifth: 5 is prime to 64, so each first and
+    each last byte of their UTF-8 is there. With all 145,000 the proofs took 5 s instead of 1 s.
+    """
+    table = _by_script()
+    return [char for name in table for char in table[name][:: 5 if name in ("Hani", "Hang") else 1]]

@@ -64,7 +64,9 @@ def grow(base: Base, wanted: list[str], *, limit: int, guard: Guard) -> Grown:
         missing = sorted({char for char in spelling if not grower.has(char)})
         if grower.has(spelling):
             reason = EXISTS if spelling in vocab else None
-        elif not guard.allows_text(text) or any(not guard.is_target(char) for char in missing):
+        elif not guard.allows_text(text) or any(
+            not (guard.is_target(char) and guard.allows_text(char)) for char in missing
+        ):
             reason = OUTSIDE
         elif len(missing) + (len(spelling) > 1) > grower.room:
             reason = COSTLY

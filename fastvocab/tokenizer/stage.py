@@ -22,7 +22,10 @@ from fastvocab.tokenizer.measure import lines_of, measure
 from fastvocab.tokenizer.merge import Merged, candidates, cutter, merge
 from fastvocab.tokenizer.text import read_texts
 from fastvocab.tokenizer.train import Trained, train_sentencepiece
+from fastvocab.tokenizer.verify import check
 from fastvocab.unicode import dominant_scripts, letter_scripts
+
+__all__ = ["build", "check"]
 
 #: Pieces trained for each new token wanted. Some exist in the base, and with a Latin-script target most
 #: learnt pieces are all-ASCII and dropped, so that case trains more: the trainer takes little longer.

@@ -25,7 +25,10 @@ from tokenizers import (
 
 from tests.conftest import english, write_jsonl
 
-QWEN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -48,8 +51,8 @@ def save(tokenizer: Tokenizer, folder: Path, **config: object) -> Path:
 
 
 def make_byte_level(folder: Path, *, kind: str = "gpt2", string_merges: bool = False) -> Path:
-    """A byte-level base trained on English: ``gpt2`` or ``qwen`` (own regex, NFC, specials beyond the vocabulary,
-    ``ignore_merges``)."""
+    """A byte-level base trained on English: ``gpt2``, or ``qwen`` (own regex, NFC, special tokens beyond the
+    vocabulary, ``ignore_merges``)."""
     tokenizer = Tokenizer(models.BPE(ignore_merges=kind == "qwen"))
     if kind == "qwen":
         tokenizer.normalizer = normalizers.NFC()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pydoc_data.topics
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -194,7 +195,8 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize(
-    ("script", "fixture"), [(s, f) for s in SCRIPTS for f in ("qwen_base", "fallback_base")]
+    ("script", "fixture"),
+    [*((s, "qwen_base") for s in SCRIPTS), *((s, "fallback_base") for s in ("Deva", "Thai"))],
 )
 def test_any_script_gets_shorter_and_passes_every_proof(
     script: str, fixture: str, english_file: Path, tmp_path: Path, request: pytest.FixtureRequest
@@ -217,10 +219,11 @@ def test_any_script_gets_shorter_and_passes_every_proof(
 
 
 LATIN = {
-    "polish": "Zażółć gęślą jaźń, proszę bardzo. Później będziemy jeść śniadanie w łódce nad rzeką i pić kawę. "
+    "polish": "Zażółć gęślą jaźń, proszę bardzo. Później będziemy jeść śniadanie w łódce nad rzeką. "
     "Chciałbym też zobaczyć wieżę, bo mówią, że jest piękna o świcie. Książka leży na półce koło okna.",
-    "vietnamese": "Tiếng Việt là ngôn ngữ của người Việt và là ngôn ngữ chính thức tại Việt Nam. Đây là tiếng mẹ đẻ "
-    "của khoảng bảy mươi chín phần trăm dân cư. Café ở đây rất ngon, nhưng résumé của tôi đã cũ.",
+    "vietnamese": "Tiếng Việt là ngôn ngữ của người Việt và là ngôn ngữ chính thức tại Việt Nam. "
+    "Đây là tiếng mẹ đẻ của khoảng bảy mươi chín phần trăm dân cư. "
+    "Café ở đây rất ngon, nhưng résumé của tôi đã cũ.",
     "yoruba": "Ọmọ náà ń lọ sí ilé ìwé ní òwúrọ̀. Wọ́n fẹ́ràn láti kọ́ ẹ̀kọ́ púpọ̀ nípa àṣà àti ìtàn ilẹ̀ Yorùbá.",
 }
 
@@ -354,6 +357,7 @@ def test_tokens_added_beyond_the_sentencepiece_file_keep_their_places(
     assert AutoTokenizer.from_pretrained(tmp_path / "out").pad_token_id == 32768
 
 
+@pytest.mark.slow
 def test_llama3_special_tokens_keep_their_ids_through_save_and_load(
     llama3_base: Path, extended: Any, tmp_path: Path
 ) -> None:
@@ -372,12 +376,32 @@ def test_llama3_special_tokens_keep_their_ids_through_save_and_load(
         assert after(line)["input_ids"] == before(line)["input_ids"]
 
 
+@pytest.mark.parametrize("name", ["GPT2Tokenizer", "Qwen2Tokenizer"])
+def test_a_class_that_rebuilds_the_backend_does_not_undo_tokenizer_json(
+    name: str, gpt2_base: Path, english_file: Path, tmp_path: Path
+) -> None:
+    spec = json.loads((gpt2_base / "tokenizer.json").read_text(encoding="utf-8"))
+    digits = {"type": "Digits", "individual_digits": True}
+    spec["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, spec["pre_tokenizer"]]}
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
+    (tmp_path / "base" / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
+    _build(tmp_path / "base", tuple(sentences(100)), 30, english_file, tmp_path / "out")
+    one, two, auto = (
+        load(tmp_path / "base"),
+        load(tmp_path / "out"),
+        AutoTokenizer.from_pretrained(tmp_path / "out"),
+    )
+    for line in ["in 1996 and 2024", "x = 12345", *ODD]:
+        assert one.encode(line).ids == two.encode(line).ids == auto(line)["input_ids"]
+
+
 @pytest.mark.slow
 def test_ukrainian_on_smollm2_reaches_its_figures(
     smollm2_base: Path, ukrainian_files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     train, held = ukrainian_files
-    replay = write_jsonl(tmp_path / "en.jsonl", english(1000))
+    replay = write_jsonl(tmp_path / "en.jsonl", list(pydoc_data.topics.topics.values()))
     (tmp_path / "out").mkdir()
     figures = build(smollm2_base, train, tmp_path / "out", heldout=held, replay=replay, new_tokens=8000)
     before, after = figures["heldout"]["base"], figures["heldout"]["extended"]
@@ -393,5 +417,5 @@ def test_ukrainian_on_smollm2_reaches_its_figures(
     for row in held.read_text(encoding="utf-8").splitlines():
         text = json.loads(row)["text"]
         assert two.decode(two.encode(text).ids) == text
-    for text in english(1000):
+    for text in pydoc_data.topics.topics.values():
         assert one.encode(text).ids == two.encode(text).ids
