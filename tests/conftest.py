@@ -7,6 +7,7 @@ import os
 # before any library looks: the hub is out of reach and every attempt costs a time-out
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as fastvocab.model sets it; tests import torch before that
 
 import json
 from pathlib import Path

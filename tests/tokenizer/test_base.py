@@ -18,7 +18,7 @@ from fastvocab.tokenizer.base import Kind, read
         ("qwen_base", Kind.BYTE_LEVEL),
         ("fallback_base", Kind.SENTENCEPIECE_JSON),
         ("mistral_base", Kind.SENTENCEPIECE),
-        ("llama3_base", Kind.BYTE_LEVEL),
+        pytest.param("llama3_base", Kind.BYTE_LEVEL, marks=pytest.mark.slow),
     ],
 )
 def test_each_kind_is_recognised(fixture: str, kind: Kind, request: pytest.FixtureRequest) -> None:
@@ -38,9 +38,9 @@ def test_both_spellings_of_merges_are_read_alike(gpt2_base: Path, tmp_path: Path
 
 
 def test_a_tiktoken_file_beside_tokenizer_json_is_not_taken_for_sentencepiece(
-    llama3_base: Path, tmp_path: Path
+    gpt2_base: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(llama3_base, tmp_path / "b")
+    shutil.copytree(gpt2_base, tmp_path / "b")
     (tmp_path / "b" / "tokenizer.model").write_bytes(b"IQ== 0\nIg== 1\n")
     assert read(tmp_path / "b").kind is Kind.BYTE_LEVEL
 

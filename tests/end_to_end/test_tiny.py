@@ -1,0 +1,133 @@
+"""The whole line on tiny real models, through the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastvocab.config import STAGES
+from fastvocab.recipes import new_language
+from fastvocab.run import read_records
+from tests.conftest import tiny_run
+
+RECIPE = [sys.executable, "-m", "fastvocab.recipes.new_language"]
+
+
+@pytest.fixture(scope="module")
+def finished(tied_llama: Path, text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A finished run and what it printed."""
+    runs = tmp_path_factory.mktemp("runs")
+    done = subprocess.run(
+        [*RECIPE, *tiny_run(tied_llama, text_folder, runs)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == ""
+    return runs / "tiny", done.stderr
+
+
+def test_all_seven_stages_leave_their_record(finished: tuple[Path, str]) -> None:
+    folder, _ = finished
+    records = read_records(folder)
+    assert tuple(records) == STAGES
+    assert all(r.data["status"] == "done" and r.data["outputs"] for r in records.values())
+    assert (folder / "report.html").read_text(encoding="utf-8").lower().startswith("<!doctype html>")
+    assert not (folder / ".saves" / "pretrain").exists()
+
+
+def test_the_end_is_a_table_and_the_command_to_go_on_with(finished: tuple[Path, str]) -> None:
+    folder, said = finished
+    for part in ("base", "extend", "pretrain", "instruct", "Bits per byte", f'fastvocab generate {folder} "..."'):
+        assert part.lower() in said.lower()
+    assert "\x1b" not in said, "no terminal, no escape codes"
+
+
+def test_training_lowers_the_loss_and_new_tokens_shorten_the_text(finished: tuple[Path, str]) -> None:
+    records = read_records(finished[0])
+    points = records["evaluate"].figures["points"]
+    assert points["extend"]["target"]["tokens"] < 0.7 * points["base"]["target"]["tokens"]
+    assert points["base"]["target"]["bytes"] == points["pretrain"]["target"]["bytes"]
+    assert points["extend"]["original"]["tokens"] == points["base"]["original"]["tokens"]
+    log = [json.loads(line) for line in (finished[0] / "40-pretrain" / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in log] == [1, 2, 3, 4, 5, 6]
+    assert log[-1]["loss"] < log[0]["loss"]
+
+
+def test_the_export_opens_in_plain_transformers_and_generates(finished: tuple[Path, str]) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = finished[0] / "70-export"
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("Мова народу", return_tensors="pt").input_ids
+    with torch.inference_mode():
+        out = model.generate(ids, max_new_tokens=5, do_sample=False)
+    assert out.shape[1] > ids.shape[1] and int(out.max()) < len(tokenizer)
+    assert (folder / "README.md").read_text(encoding="utf-8").startswith("---\n")
+
+
+def test_the_same_command_reuses_everything(
+    finished: tuple[Path, str], tied_llama: Path, text_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished[0].glob("*/stage.json")}
+    assert new_language.main(tiny_run(tied_llama, text_folder, finished[0].parent)) == 0
+    assert capsys.readouterr().err.count("reused") == len(STAGES)
+    assert before == {p: p.stat().st_mtime_ns for p in finished[0].glob("*/stage.json")}
+
+
+def test_the_config_it_leaves_is_re_runnable(
+    finished: tuple[Path, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert new_language.main(["--config", str(finished[0] / "config.yaml")]) == 0
+    assert capsys.readouterr().err.count("reused") == len(STAGES)
+
+
+def test_new_settings_run_again_from_there_on(
+    finished: tuple[Path, str], tied_llama: Path, text_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["instruct.steps=2", "--dry-run"]
+    assert new_language.main(tiny_run(tied_llama, text_folder, finished[0].parent, *more)) == 0
+    said = capsys.readouterr().err
+    assert "50-instruct" in said and said.count("reuse") == 4 and "run again" in said
+
+
+def test_generate_inspect_and_export_work_on_the_run(finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from fastvocab import cli
+
+    def call(*words: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as left:
+            cli.main(list(words))
+        return int(left.value.code or 0), capsys.readouterr().out
+
+    run = str(finished[0])
+    code, said = call("generate", run, "Мова", "--tokens", "5")
+    assert code == 0 and said.endswith("\n")
+    code, said = call("inspect", run, "--json")
+    facts = json.loads(said)
+    assert code == 0 and facts["stage"] == "instruct" and facts["faults"] == []
+    assert [entry["stage"] for entry in facts["lineage"]] == ["extend", "pretrain"]
+    code, _ = call("export", run, "--to", str(tmp_path / "out"))
+    assert code == 0 and (tmp_path / "out" / "model.safetensors").exists()
+    code, _ = call("export", run, "--to", str(tmp_path / "out"))
+    assert code == 2, "an existing folder is never written over"
+    code, said = call("evaluate", run, "--text", str(finished[0] / "10-corpus" / "heldout.jsonl"), "--json")
+    assert code == 0 and json.loads(said)["bits_per_byte"] > 0
+
+
+@pytest.mark.parametrize("kind", ["untied_llama", "padded_llama"])
+def test_other_kinds_of_base_and_a_run_without_replay_and_chat(
+    kind: str, request: pytest.FixtureRequest, text_folder: Path, tmp_path: Path
+) -> None:
+    base = request.getfixturevalue(kind)
+    arguments = [
+        a for a in tiny_run(base, text_folder, tmp_path, "pretrain.embeddings=new_rows", "pretrain.steps=2")
+        if not a.startswith(("corpus.replay", "instruct.train"))
+    ]  # fmt: skip
+    assert new_language.main(arguments) == 0
+    records = read_records(tmp_path / "tiny")
+    assert "instruct" not in records and records["evaluate"].figures["points"]["base"]["original"] is None
+    assert records["pretrain"].figures["data"]["replay_blocks"] == 0
