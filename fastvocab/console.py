@@ -35,6 +35,10 @@ def hide_secrets(text: str) -> str:
     return _SECRET_SHAPE.sub("***", text)
 
 
+#: Standard error as it was before `quiet` took it away from libraries; ours stays visible.
+_outside: list[TextIO] = []
+
+
 class _Filtered:
     """A text stream that hides secrets on their way out."""
 
@@ -44,7 +48,7 @@ class _Filtered:
     @property
     def _stream(self) -> TextIO:
         # looked up at each call: test runners and notebooks exchange sys.stderr while we run
-        return getattr(sys, self._name)
+        return _outside[0] if _outside else getattr(sys, self._name)
 
     def write(self, text: str) -> int:
         return self._stream.write(hide_secrets(text))
@@ -102,15 +106,18 @@ def progress(unit: str = "", *, rate: bool = True) -> Iterator[Progress]:
 def quiet(logger: logging.Logger | None = None) -> Iterator[None]:
     """Send what libraries print (banners, notices) to the debug log instead of the screen.
 
-    Standard output is thereby kept clean for commands whose output is JSON. Errors still raise.
+    Standard output is thereby kept clean for commands whose output is JSON. What we say ourselves meanwhile,
+    progress above all, is seen as ever. Errors still raise.
     """
     import io
 
     buffer = io.StringIO()
+    _outside.append(sys.stderr)
     try:
         with redirect_stdout(buffer), redirect_stderr(buffer):
             yield
     finally:
+        _outside.pop()
         text = buffer.getvalue().strip()
         if text:
             (logger or logging.getLogger("fastvocab")).debug("%s", hide_secrets(text))

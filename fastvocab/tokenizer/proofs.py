@@ -216,16 +216,20 @@ def round_trip(base: Base, extended: Base, texts: Texts) -> Proof:
     lines = [*texts.heldout, *texts.replay, *samples.built_in(), *random_unicode()]
     wrong: list[str] = []
     as_base = 0
+    heldout_exact = len(texts.heldout)
     after = extended.tokenizer.decode_batch(
         list(encode_all(extended.tokenizer, lines)), skip_special_tokens=False
     )
-    for line, result in zip(lines, after):
+    for place, (line, result) in enumerate(zip(lines, after)):
         if result != line:
+            heldout_exact -= place < len(texts.heldout)
             ids = base.tokenizer.encode(line, add_special_tokens=False).ids
             as_base += 1
             if base.tokenizer.decode(ids, skip_special_tokens=False) != result:
                 wrong.append(line)
     detail = {
+        "heldout_lines": len(texts.heldout),
+        "heldout_exact": heldout_exact,
         "lines": len(lines),
         "exact": len(lines) - as_base,
         "inexact_in_the_base_too": as_base - len(wrong),
