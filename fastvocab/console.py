@@ -16,7 +16,14 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 _SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIAL)S?$", re.IGNORECASE)
 _SECRET_SHAPE = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,})")
@@ -63,7 +70,9 @@ class _Filtered:
         return getattr(self._stream, attribute)
 
 
-console = Console(file=_Filtered("stderr"), quiet=not is_main(), highlight=False)  # type: ignore[arg-type]
+# a log file has no width of its own: 110 columns keep the end table whole
+_width = None if sys.stderr.isatty() else 110
+console = Console(file=_Filtered("stderr"), quiet=not is_main(), highlight=False, width=_width)  # type: ignore[arg-type]
 
 
 def say(message: str = "", *, style: str | None = None) -> None:

@@ -47,4 +47,8 @@ def _cpu_bfloat16() -> str:
     flags = set(info.read_text(errors="replace").split()) if info.exists() else set()
     if not flags:
         return "unknown"
-    return "in hardware" if flags & {"amx_bf16", "avx512_bf16", "bf16"} else "not in hardware; training is slower"
+    return (
+        "in hardware"
+        if flags & {"amx_bf16", "avx512_bf16", "bf16"}
+        else "not in hardware; training is slower"
+    )

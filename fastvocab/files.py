@@ -213,5 +213,7 @@ def _disk_error(error: OSError, path: Path) -> BaseException:
             f"the disk is full while writing {path}", fix="free some space and run the same command again"
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return ResourceError(f"cannot write {path}: {error.strerror}", fix="choose a folder that you may write")
+        return ResourceError(
+            f"cannot write {path}: {error.strerror}", fix="choose a folder that you may write"
+        )
     return error

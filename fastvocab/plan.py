@@ -86,7 +86,9 @@ def estimate_sizes(config: Config, base: Base) -> Estimate:
     # rows in float32; an adapter of rank 32 on all linear modules is about a hundredth of the weights per 4 ranks
     checkpoint = 4 * trained + linear * config.pretrain.lora.r // 150
     # checkpoint 0, two trained ones, three saves with Adam's moments, and the exported model in 16-bit
-    return Estimate(rows, new, width, matrices, checkpoint, 3 * checkpoint + 9 * checkpoint + linear + 2 * trained)
+    return Estimate(
+        rows, new, width, matrices, checkpoint, 3 * checkpoint + 9 * checkpoint + linear + 2 * trained
+    )
 
 
 def _check_chat(config: Config) -> None:
@@ -100,11 +102,16 @@ def _check_lengths(config: Config, base: Base) -> None:
     limit = (base.config.get("text_config") or base.config).get("max_position_embeddings")
     wrong = [
         f"{key} is {value}"
-        for key, value in (("pretrain.block", config.pretrain.block), ("instruct.max_length", config.instruct.max_length))
+        for key, value in (
+            ("pretrain.block", config.pretrain.block),
+            ("instruct.max_length", config.instruct.max_length),
+        )
         if isinstance(limit, int) and value > limit
     ]
     if wrong:
-        raise ConfigError("; ".join(wrong), rule=f"{base.name} reads at most {limit} tokens (max_position_embeddings)")
+        raise ConfigError(
+            "; ".join(wrong), rule=f"{base.name} reads at most {limit} tokens (max_position_embeddings)"
+        )
 
 
 def _check_template(config: Config, base: Base) -> None:
@@ -146,10 +153,16 @@ def show(run: Run, steps: list[Step], base: Base | None, estimate: Estimate | No
     config = run.config
     console.say(f"run      {run.folder}" + ("" if run.folder.exists() else "  (new)"))
     if base is None:
-        console.say(f"base     {config.model.base}, not on this machine yet: fetched or built by the first run")
+        console.say(
+            f"base     {config.model.base}, not on this machine yet: fetched or built by the first run"
+        )
     else:
         console.say(f"base     {base.name}  ({base.fingerprint[:12]})")
-    for label, given in (("text", config.corpus.train), ("replay", config.corpus.replay), ("chat", config.instruct.train)):
+    for label, given in (
+        ("text", config.corpus.train),
+        ("replay", config.corpus.replay),
+        ("chat", config.instruct.train),
+    ):
         if given:
             size = sum(entry["bytes"] for entry in provenance.describe(given))
             console.say(f"{label:8} {', '.join(given)}  ({size / 1e6:.1f} MB)")
@@ -158,7 +171,10 @@ def show(run: Run, steps: list[Step], base: Base | None, estimate: Estimate | No
         console.say(
             f"rows     {estimate.rows:,} + {estimate.new_rows:,} at most, of {estimate.width} numbers, {matrices}"
         )
-        console.say(f"disk     {estimate.disk_bytes / 1e9:.1f} GB at most, {estimate.checkpoint_bytes / 1e6:.0f} MB a checkpoint")
+        console.say(
+            f"disk     {estimate.disk_bytes / 1e9:.1f} GB at most, "
+            f"{estimate.checkpoint_bytes / 1e6:.0f} MB a checkpoint"
+        )
     table = Table("stage", "folder", "what will happen", box=None, pad_edge=False)
     if base is None:
         for step in steps:
@@ -167,4 +183,3 @@ def show(run: Run, steps: list[Step], base: Base | None, estimate: Estimate | No
         for row in run.plan(steps):
             table.add_row(*row)
     console.console.print(table)
-

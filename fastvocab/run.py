@@ -39,7 +39,7 @@ _CODE = {
     "extend": ("model",),
     "pretrain": ("model", "train"),
     "instruct": ("model", "train", "corpus/chat.py"),
-    "evaluate": ("model", "evaluate"),
+    "evaluate": ("model", "evaluate", "tokenizer/measure.py"),
     "export": ("model", "export", "table.py", "facts.py", "numbers.py"),
 }
 
@@ -120,7 +120,9 @@ class Run:
             CheckpointError: with ``resume`` and nothing there.
         """
         if resume and not self.folder.exists():
-            raise CheckpointError(f"--resume: there is no run in {self.folder}", fix="leave --resume out to start one")
+            raise CheckpointError(
+                f"--resume: there is no run in {self.folder}", fix="leave --resume out to start one"
+            )
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(self.folder if self.folder.exists() else self.folder.parent, os.W_OK):
             raise ResourceError(f"cannot write in {self.folder}", fix="choose another place with runs=DIR")
@@ -186,7 +188,9 @@ class Run:
                     self.records[step.name] = record
                     verdict = "reuse"
                 else:
-                    verdict = "run" if not (self.folder / step.folder).exists() else "run again, it has changed"
+                    verdict = (
+                        "run" if not (self.folder / step.folder).exists() else "run again, it has changed"
+                    )
             if verdict != "reuse":
                 changed.add(step.name)
             rows.append((step.name, step.folder, verdict))
@@ -212,7 +216,9 @@ class Run:
         contents = sorted(str(i["sha256"]) for i in inputs)
         base = step.base()["fingerprint"] if step.base else None
         parts = [step.name, step.settings, contents, base, code_version(step.name)]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()).hexdigest(), inputs
+        return hashlib.sha256(
+            json.dumps(parts, sort_keys=True, ensure_ascii=False).encode()
+        ).hexdigest(), inputs
 
     def _read(self, step: Step) -> Record | None:
         path = self.folder / step.folder / "stage.json"

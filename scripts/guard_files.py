@@ -1,6 +1,6 @@
 """Refuse files that do not belong into the repository: large ones, weights, keys.
 
-    python scripts/guard_files.py FILE...
+python scripts/guard_files.py FILE...
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Write recipes/new_language.yaml: every key with its help and its default, from the configuration itself.
 
-    python scripts/write_yaml.py            (a test fails where the file and the configuration differ)
+python scripts/write_yaml.py            (a test fails where the file and the configuration differ)
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ def lines(model: type[BaseModel], prefix: str = "", indent: int = 0) -> list[str
             out += ["", f"{space}# {(kind.__doc__ or '').strip()}", f"{space}{name}:"]
             out += lines(kind, key + ".", indent + 2)
             continue
-        out += textwrap.wrap(field.description or "", 108 - indent, initial_indent=space + "# ", subsequent_indent=space + "# ")
+        out += textwrap.wrap(
+            field.description or "", 108 - indent, initial_indent=space + "# ", subsequent_indent=space + "# "
+        )
         out.append(f"{space}{name}: {scalar(EXAMPLES.get(key, field.default))}")
     return out
 

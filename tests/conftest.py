@@ -7,7 +7,9 @@ import os
 # before any library looks: the hub is out of reach and every attempt costs a time-out
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as fastvocab.model sets it; tests import torch before that
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # as fastvocab.model sets it; tests import torch before that
 
 import json
 from pathlib import Path
@@ -43,7 +45,9 @@ def english(count: int = 40) -> list[str]:
 
 
 def write_jsonl(path: Path, texts: list[str]) -> Path:
-    path.write_text("".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps({"text": t}, ensure_ascii=False) + "\n" for t in texts), encoding="utf-8"
+    )
     return path
 
 
@@ -63,7 +67,9 @@ def make_llama(folder: Path, *, tied: bool = True, pad_rows: int = 0, seed: int 
         show_progress=False,
     )
     raw.train_from_iterator(english(), trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
     tokenizer.chat_template = (
         "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>\n{% endfor %}"
         "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
@@ -115,7 +121,9 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]}
         for a, b in zip(sentences(40)[::2], sentences(40)[1::2])
     ]
-    (folder / "chat.jsonl").write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+    (folder / "chat.jsonl").write_text(
+        "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8"
+    )
     return folder
 
 

@@ -25,9 +25,15 @@ COMMANDS = [
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: " ".join(c[1:])[-40:])
 def test_light_commands_import_no_torch(command: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "importtime", *command], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-X", "importtime", *command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if "import time:" in line}
+    imported = {
+        line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if "import time:" in line
+    }
     assert "fastvocab" in imported, done.stderr[-500:]
     assert not imported & {"torch", "unsloth", "transformers", "datasets", "sentencepiece"}
     wanted = 2 if "pretrain.stepz=3" in command else 0

@@ -34,7 +34,9 @@ class Line:
 
         def tokenizer(folder: Path, context: Context) -> dict[str, Any]:
             self.ran.append("tokenizer")
-            (folder / "out").write_text((context.inputs["corpus"] / "train.jsonl").read_text() + str(self.settings))
+            (folder / "out").write_text(
+                (context.inputs["corpus"] / "train.jsonl").read_text() + str(self.settings)
+            )
             return {"from": context.figures["corpus"]["documents"]}
 
         return [

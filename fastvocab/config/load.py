@@ -44,7 +44,11 @@ def load(
     except ValidationError as error:
         problems += [_explain(dict(e)) for e in error.errors()]
     if problems:
-        head = f"{len(problems)} mistakes in the configuration" if len(problems) > 1 else "mistake in the configuration"
+        head = (
+            f"{len(problems)} mistakes in the configuration"
+            if len(problems) > 1
+            else "mistake in the configuration"
+        )
         where = f" ({path})" if path else ""
         raise ConfigError("\n".join([head + where, *(f"  {p}" for p in problems)]))
     return config
@@ -57,7 +61,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         near = get_close_matches(path.name, siblings, 1) or siblings[:3]
-        raise ConfigError(f"there is no file {path}", fix=f"there is: {', '.join(near)}" if near else None) from None
+        raise ConfigError(
+            f"there is no file {path}", fix=f"there is: {', '.join(near)}" if near else None
+        ) from None
     except (IsADirectoryError, PermissionError) as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -73,7 +79,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a {type(data).__name__}", rule="keys and values are needed, such as name: x")
+        raise ConfigError(
+            f"{path} holds a {type(data).__name__}", rule="keys and values are needed, such as name: x"
+        )
     return data
 
 
@@ -90,12 +98,15 @@ def dump(config: Config) -> str:
 
 def _yaml() -> YAML:
     yaml = YAML(typ="safe", pure=True)
-    yaml.version = (1, 2)  # type: ignore[assignment]
+    yaml.version = (1, 2)
     return yaml
 
 
 def parse_overrides(overrides: Sequence[str], problems: list[str]) -> Iterator[tuple[list[str], Any, str]]:
-    """``key=value``, ``--key=value`` and ``--key value`` as (path, value, text); what is neither goes to ``problems``."""
+    """``key=value``, ``--key=value`` and ``--key value`` as (path, value, text).
+
+    What is neither goes to ``problems``.
+    """
     items = list(overrides)
     while items:
         text = items.pop(0)
@@ -159,7 +170,11 @@ def _explain(error: dict[str, Any]) -> str:
         hint = near[0] if near else leaf[0] if leaf else None
         section = ".".join(path[:-1])
         siblings = [k for k in valid if k.startswith(section + ".")] if section else []
-        known = f"; {section} has {', '.join(s.removeprefix(section + '.') for s in siblings)}" if siblings else ""
+        known = (
+            f"; {section} has {', '.join(s.removeprefix(section + '.') for s in siblings)}"
+            if siblings
+            else ""
+        )
         return f"{where}: unknown key" + (f"; did you mean {hint}?" if hint else known)
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "literal_error":

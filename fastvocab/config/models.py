@@ -48,7 +48,11 @@ class Section(BaseModel):
     """Base of all sections: frozen, unknown keys are mistakes, field docstrings are the help."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
     )
 
 
@@ -94,7 +98,7 @@ class ExtendSection(Section):
 
     init: Literal["calibrated", "subtokens", "mean"] = "calibrated"
     """How rows start: the mean of their old sub-tokens' rows (subtokens), with the head also set to each token's frequency (calibrated), or the mean of all rows (mean, the usual way)."""
-    calibration_bytes: Annotated[int, Field(ge=10_000)] = 60_000
+    calibration_bytes: Annotated[int, Field(ge=10_000)] = 40_000
     """Text of each kind that calibrated reads, in bytes."""
 
 
@@ -169,9 +173,9 @@ class InstructSection(TrainSection):
 class EvaluateSection(Section):
     """What is measured, at each point of the line."""
 
-    heldout_bytes: Annotated[int, Field(ge=1000)] = 40_000
+    heldout_bytes: Annotated[int, Field(ge=1000)] = 24_000
     """Held-out text of the new language that is scored, in bytes."""
-    replay_bytes: Annotated[int, Field(ge=1000)] = 24_000
+    replay_bytes: Annotated[int, Field(ge=1000)] = 16_000
     """Held-out text of the original language that is scored, in bytes."""
     piece_bytes: Annotated[int, Field(ge=64)] = 1024
     """Text is cut into pieces of at most this size; each is scored after a BOS. In bytes, so that tokenizers compare."""

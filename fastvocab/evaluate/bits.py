@@ -37,7 +37,9 @@ def bits_per_byte(model: Any, tok: Any, pieces: Sequence[str]) -> dict[str, floa
 
     size = sum(len(piece.encode("utf-8")) for piece in pieces)
     if not size:
-        raise DataError("there is no held-out text to measure on", fix="give more text, or a larger corpus.heldout")
+        raise DataError(
+            "there is no held-out text to measure on", fix="give more text, or a larger corpus.heldout"
+        )
     start = text.bos_id(tok)
     rows = [[start, *ids] for ids in text.encode(tok, list(pieces))]
     nats, device = 0.0, model.get_input_embeddings().weight.device

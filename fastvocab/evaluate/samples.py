@@ -39,7 +39,8 @@ def generate(
     unused = list(range(len(tok), model.get_input_embeddings().weight.shape[0]))
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     load.for_inference(model)
-    with torch.inference_mode(), load.autocast():
+    # no autocast: it would cast every weight anew for each single token
+    with torch.inference_mode():
         out = model.generate(
             input_ids=ids,
             attention_mask=mask,

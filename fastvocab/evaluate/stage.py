@@ -52,7 +52,7 @@ def evaluate(
                 model, tok = load.base_model(base, load_in_4bit=load_in_4bit, block=512, seed=seed)
             else:
                 model, tok = checkpoint.load(path, seed=seed)
-            point = {
+            point: dict[str, Any] = {
                 "target": bits.bits_per_byte(model, tok, target),
                 "original": bits.bits_per_byte(model, tok, original) if original else None,
                 "samples": _samples(model, tok, asked, section.sample_tokens),

@@ -163,7 +163,7 @@ def load(
     rows.lay(folder / ROWS, loader.embedding_weights(model))
     saved = manifest["lora"]
     if saved or (trainable and lora):
-        settings = saved or lora
+        settings: dict[str, Any] = saved or lora or {}
         model = loader.add_lora(
             model,
             r=settings["r"],
@@ -211,7 +211,9 @@ def merge(path: Path | str, out: Path) -> dict[str, Any]:
 
     again = AutoModelForCausalLM.from_pretrained(out, dtype=half).to(plain.device)
     if not torch.equal(_logits(again, ids), _logits(plain, ids)):
-        raise CheckpointError(f"{out} read back by transformers gives other logits than the model that was saved")
+        raise CheckpointError(
+            f"{out} read back by transformers gives other logits than the model that was saved"
+        )
     return {
         "dtype": str(half).removeprefix("torch."),
         "rows": len(plain.get_input_embeddings().weight),
@@ -242,7 +244,10 @@ def _save_adapter(folder: Path, model: Any, base: Base) -> None:
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    lora = {k: v.contiguous().cpu() for k, v in get_peft_model_state_dict(model, save_embedding_layers=False).items()}
+    lora = {
+        k: v.contiguous().cpu()
+        for k, v in get_peft_model_state_dict(model, save_embedding_layers=False).items()
+    }
     lora = {name: tensor for name, tensor in lora.items() if "lora_" in name}
     save_file(lora, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = model.peft_config["default"]
@@ -270,7 +275,9 @@ def _load_adapter(folder: Path, model: Any) -> None:
     wrong = [n for n in tensors.keys() & places.keys() if tensors[n].shape != places[n].shape]
     if wrong or tensors.keys() != places.keys():
         odd = sorted(wrong) or sorted(tensors.keys() ^ places.keys())
-        raise CheckpointError(f"{folder}: the adapter does not fit the model, {len(odd)} tensors, such as {odd[0]}")
+        raise CheckpointError(
+            f"{folder}: the adapter does not fit the model, {len(odd)} tensors, such as {odd[0]}"
+        )
     with torch.no_grad():
         for name, place in places.items():
             place.copy_(tensors[name])
@@ -294,7 +301,9 @@ def _logits(model: Any, ids: list[int]) -> Any:
     forward = vars(model).get("_original_forward", model)
     with torch.inference_mode():
         device = model.get_input_embeddings().weight.device
-        logits = forward(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0].float().cpu()
+        logits = (
+            forward(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0].float().cpu()
+        )
     model.train(training)
     return logits
 
@@ -315,12 +324,14 @@ def _check_probe(folder: Path, model: Any, manifest: dict[str, Any], quantized: 
     now = _probe(model, saved["ids"])
     if now["sha256"] == saved["sha256"]:
         return
-    pairs = zip(sum(saved["logits"], []), sum(now["logits"], []))
-    difference = max(abs(a - b) for a, b in pairs)
+    pairs = zip(saved["logits"], now["logits"])
+    difference = max(abs(a - b) for before, after in pairs for a, b in zip(before, after))
     loaded = str(model.get_input_embeddings().weight.dtype).removeprefix("torch.")
     tolerance = max(TOLERANCE.get(d, 0.5) for d in (loaded, manifest["dtype"]))
     if quantized != manifest["load_in_4bit"]:
-        console.say(f"{folder.name}: loaded in another precision than it was trained in; probe differs by {difference:.3g}")
+        console.say(
+            f"{folder.name}: loaded in another precision than it was trained in; probe differs by {difference:.3g}"
+        )
         return
     if not difference <= tolerance:
         raise CheckpointError(

@@ -84,7 +84,13 @@ def _convert(gguf: Path, folder: Path) -> None:
 
     unsloth()  # it asks to be imported before transformers, which it patches on a GPU
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LlamaConfig, LlamaForCausalLM
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoTokenizer,
+        GenerationConfig,
+        LlamaConfig,
+        LlamaForCausalLM,
+    )
 
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     # The file's own metadata says eos = <|im_start|> and no pad; the model card and the chat template say
@@ -109,5 +115,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     model.generation_config = GenerationConfig(
         bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
     )
-    model.to(torch.bfloat16).save_pretrained(folder)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

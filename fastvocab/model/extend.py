@@ -14,6 +14,9 @@ from fastvocab.model.reference import Base
 
 Init = Literal["calibrated", "subtokens", "mean"]
 
+#: Text whose tokens are counted for `initialise.calibrate`: tokenizing it takes 2 s.
+_COUNTED_BYTES = 4_000_000
+
 
 @dataclass(frozen=True)
 class NewTokens:
@@ -70,7 +73,7 @@ def extend(
     block: int = 512,
     target_text: Path | None = None,
     original_text: Path | None = None,
-    calibration_bytes: int = 90_000,
+    calibration_bytes: int = 40_000,
 ) -> dict[str, Any]:
     """Extend ``base`` by the new tokens of ``tokenizer_folder`` and save checkpoint 0 into ``folder``.
 
@@ -109,10 +112,19 @@ def extend(
             list(text.pieces(extended, text.documents(path), limit=calibration_bytes)) if path else []
             for path in (target_text, original_text)
         ]
-        figures["calibration"] = initialise.calibrate(model, pieces[0], pieces[1], new.ids)
+        everything = text.pieces(extended, text.documents(target_text), limit=_COUNTED_BYTES)
+        counts = initialise.count(everything, figures["rows"])
+        figures["calibration"] = initialise.calibrate(model, pieces[0], pieces[1], new.ids, counts)
     figures["norms"] = initialise.spread(model.get_output_embeddings().weight, new.ids)
     checkpoint.save(
-        folder, model, extended, base=base, stage="extend", new_ids=new.ids, init=init, load_in_4bit=load_in_4bit
+        folder,
+        model,
+        extended,
+        base=base,
+        stage="extend",
+        new_ids=new.ids,
+        init=init,
+        load_in_4bit=load_in_4bit and load.device() != "cpu",
     )
     figures["bytes"] = sum(f["bytes"] for f in files.describe(folder))
     return figures

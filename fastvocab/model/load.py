@@ -94,10 +94,14 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
                 random_state=seed,
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"{base.name} could not be loaded: {error}", fix="check the folder's files") from error
+        raise ModelError(
+            f"{base.name} could not be loaded: {error}", fix="check the folder's files"
+        ) from error
     for needed_part in ("get_input_embeddings", "get_output_embeddings"):
         if getattr(model, needed_part)() is None:
-            raise ModelError(f"{base.name} has no {needed_part[4:].replace('_', ' ')}: not a Llama-style model")
+            raise ModelError(
+                f"{base.name} has no {needed_part[4:].replace('_', ' ')}: not a Llama-style model"
+            )
     return model, tokenizer
 
 

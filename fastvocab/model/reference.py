@@ -86,9 +86,9 @@ def _locate(name: str, commit: str | None, fetch: bool) -> tuple[Path, str | Non
 
 
 def _download(name: str, commit: str | None, fetch: bool) -> tuple[Path, str]:
+    from httpx import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-    from httpx import HTTPError
 
     repo, _, revision = name.partition("@")
     try:
@@ -117,7 +117,9 @@ def _check(name: str, folder: Path) -> dict[str, Any]:
             fix=f"export it first (fastvocab export {name} --to DIR) and give the exported folder",
         )
     if not (folder / "config.json").is_file():
-        raise ModelError(f"model.base: {name} has no config.json", rule="a Hugging Face model folder is needed")
+        raise ModelError(
+            f"model.base: {name} has no config.json", rule="a Hugging Face model folder is needed"
+        )
     config = files.read_json(folder / "config.json")
     architectures = config.get("architectures") or []
     if not any(str(a).endswith("ForCausalLM") for a in architectures):
@@ -128,7 +130,8 @@ def _check(name: str, folder: Path) -> dict[str, Any]:
     if not any(folder.glob("*.safetensors")):
         pickles = [p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern)]
         raise ModelError(
-            f"model.base: {name} has no .safetensors weights" + (f", only {', '.join(pickles)}" if pickles else ""),
+            f"model.base: {name} has no .safetensors weights"
+            + (f", only {', '.join(pickles)}" if pickles else ""),
             rule="pickled weights can run code and are not read",
             fix="convert them where you trust them: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW)",
         )

@@ -28,7 +28,9 @@ def bos_id(tok: Any) -> int:
     if found is None:
         from fastvocab.errors import ModelError
 
-        raise ModelError("the tokenizer has neither a BOS nor an EOS token", rule="documents are set apart by one")
+        raise ModelError(
+            "the tokenizer has neither a BOS nor an EOS token", rule="documents are set apart by one"
+        )
     return int(found)
 
 
@@ -58,7 +60,8 @@ def cut(text: str, size: int) -> Iterator[str]:
 
 def byte_pieces(texts: Iterable[str], *, size: int, limit: int) -> list[str]:
     """Pieces of at most ``size`` bytes from as many texts as give ``limit`` bytes together."""
-    out, total = [], 0
+    out: list[str] = []
+    total = 0
     for document in texts:
         for piece in cut(document, size):
             if total >= limit:

@@ -97,9 +97,15 @@ def main(
     def recipe(
         context: typer.Context,
         config: Path | None = typer.Option(None, help="YAML file; see recipes/ for examples."),
-        dry_run: bool = typer.Option(False, "--dry-run", help="Show the plan and check everything, without doing it."),
-        resume: bool = typer.Option(False, "--resume", help="Insist on going on with an existing run (a run goes on anyway)."),
-        fresh: bool = typer.Option(False, "--fresh", help="Keep an existing run aside under another name and start anew."),
+        dry_run: bool = typer.Option(
+            False, "--dry-run", help="Show the plan and check everything, without doing it."
+        ),
+        resume: bool = typer.Option(
+            False, "--resume", help="Insist on going on with an existing run (a run goes on anyway)."
+        ),
+        fresh: bool = typer.Option(
+            False, "--fresh", help="Keep an existing run aside under another name and start anew."
+        ),
         verbose: bool = typer.Option(False, "--verbose", help="Show what libraries print."),
     ) -> None:
         console.setup_logging(verbose)
@@ -111,7 +117,9 @@ def main(
 
 def _verbatim(usage: str) -> str:
     """The docstring with its indented commands kept on lines of their own (click re-wraps what has no mark)."""
-    return "\n\n".join("\b\n" + part if part.startswith("    ") else part for part in usage.strip().split("\n\n"))
+    return "\n\n".join(
+        "\b\n" + part if part.startswith("    ") else part for part in usage.strip().split("\n\n")
+    )
 
 
 def guarded(work: Callable[[], Any]) -> int:
@@ -175,14 +183,18 @@ def finish(run: Run, records: dict[str, Record], seconds: float) -> None:
     console.say()
     show_table(records)
     console.say()
-    for package in [p for name in ("corpus", "instruct") if name in records for p in records[name].figures.get("packages", [])]:
+    for package in [
+        p
+        for name in ("corpus", "instruct")
+        if name in records
+        for p in records[name].figures.get("packages", [])
+    ]:
         console.say(f"text from {package['name']} {package['version']} ({package['licence']})")
     console.say(f"time    {seconds / 60:.1f} minutes")
     console.say(f"report  {page}")
     if "export" in records:
         console.say(f"model   {records['export'].folder}  (plain Hugging Face folder)")
     console.say(f'talk    fastvocab generate {run.folder} "..."')
-
 
 
 def show_table(records: dict[str, Record]) -> None:

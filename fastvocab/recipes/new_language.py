@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastvocab.config import Config, load
+from fastvocab.config.models import TrainSection
 from fastvocab.recipes import common
 from fastvocab.run import Context, Run, Step
 
@@ -35,7 +36,7 @@ def configure(path: Path | None, overrides: list[str]) -> Config:
 def steps(run: Run) -> list[Step]:
     """The seven stages: what each reads, which settings decide it, and what it calls."""
     config, seed = run.config, run.config.seed
-    four_bit = {"load_in_4bit": config.model.load_in_4bit, "seed": seed}
+    precision: dict[str, Any] = {"load_in_4bit": config.model.load_in_4bit, "seed": seed}
 
     def corpus(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.corpus.stage import build
@@ -71,38 +72,30 @@ def steps(run: Run) -> list[Step]:
             calibration_bytes=config.extend.calibration_bytes,
             target_text=text / "train.jsonl",
             original_text=text / "replay.jsonl",
-            load_in_4bit=config.model.load_in_4bit,
-            seed=seed,
+            **precision,
         )
+
+    def training(section: TrainSection, context: Context) -> dict[str, Any]:
+        return {
+            "section": section,
+            "key": context.key,
+            "saves_folder": context.saves,
+            "track": config.track,
+            "seed": seed,
+        }
 
     def pretrain(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.train.pretrain import pretrain
 
-        return pretrain(
-            folder,
-            previous=context.inputs["extend"],
-            corpus=context.inputs["corpus"],
-            section=config.pretrain,
-            track=config.track,
-            seed=seed,
-            key=context.key,
-            saves_folder=context.saves,
-        )
+        data = {"previous": context.inputs["extend"], "corpus": context.inputs["corpus"]}
+        return pretrain(folder, **data, **training(config.pretrain, context))
 
     def instruct(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.train.instruct import instruct
 
+        data = {"previous": context.inputs["pretrain"], "rows": lambda: common.chat(config, heldout=False)}
         packages = common.packages(config.instruct.train)
-        return packages | instruct(
-            folder,
-            previous=context.inputs["pretrain"],
-            rows=lambda: common.chat(config, heldout=False),
-            section=config.instruct,
-            track=config.track,
-            seed=seed,
-            key=context.key,
-            saves_folder=context.saves,
-        )
+        return packages | instruct(folder, **data, **training(config.instruct, context))
 
     def evaluate(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.evaluate.stage import evaluate
@@ -114,7 +107,7 @@ def steps(run: Run) -> list[Step]:
             corpus=context.inputs["corpus"],
             section=config.evaluate,
             questions=[row["messages"][0]["content"] for row in common.chat(config, heldout=True)],
-            **four_bit,
+            **precision,
         )
 
     def export(folder: Path, context: Context) -> dict[str, Any]:
@@ -122,23 +115,21 @@ def steps(run: Run) -> list[Step]:
 
         return export(folder, source=context.inputs[last], records=run.records)
 
+    known: dict[str, Any] = {"base": config, **precision}
     line = [
         common.step("corpus", config.corpus, corpus, sources=[*config.corpus.train, *config.corpus.replay]),
         common.step("tokenizer", config.tokenizer, tokenizer, reads=("corpus",), base=config, seed=seed),
-        common.step("extend", config.extend, extend, reads=("corpus", "tokenizer"), base=config, **four_bit),
-        common.step("pretrain", config.pretrain, pretrain, reads=("corpus", "extend"), base=config, **four_bit),
+        common.step("extend", config.extend, extend, reads=("corpus", "tokenizer"), **known),
+        common.step("pretrain", config.pretrain, pretrain, reads=("corpus", "extend"), **known),
     ]
     points = ["extend", "pretrain"]
-    if config.instruct.train:
+    if chats := config.instruct.train:
         line.append(
-            common.step("instruct", config.instruct, instruct, reads=("pretrain",), sources=config.instruct.train,
-                        base=config, **four_bit)  # fmt: skip
+            common.step("instruct", config.instruct, instruct, reads=("pretrain",), sources=chats, **known)
         )
         points.append("instruct")
     last = points[-1]
-    line.append(
-        common.step("evaluate", config.evaluate, evaluate, reads=("corpus", *points), base=config, **four_bit)
-    )
+    line.append(common.step("evaluate", config.evaluate, evaluate, reads=("corpus", *points), **known))
     if config.export.to:
         line.append(common.step("export", config.export, export, reads=(last, "evaluate"), base=config))
     return line

@@ -67,7 +67,11 @@ def train(corpus: Sequence[str], out: Path, *, pieces: int, language: str | None
             raise DataError("the text has no letters to tell a script by", fix="give --language")
     out.mkdir(parents=True, exist_ok=True)
     trained = train_sentencepiece(
-        (d.text for d in documents(list(corpus))), out / "sentencepiece.model", pieces=pieces, scripts=scripts, seed=seed
+        (d.text for d in documents(list(corpus))),
+        out / "sentencepiece.model",
+        pieces=pieces,
+        scripts=scripts,
+        seed=seed,
     )
     return f"{len(trained.pieces):,} pieces in {out / 'sentencepiece.model'}"
 

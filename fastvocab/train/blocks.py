@@ -54,7 +54,9 @@ def pack(texts: Iterable[str], tok: Any, *, block: int, out: Path, limit: int | 
     return np.load(out, mmap_mode="r")
 
 
-def mix(target: np.ndarray, replay: np.ndarray | None, share: float, *, needed: int | None) -> tuple[Any, dict[str, Any]]:
+def mix(
+    target: np.ndarray, replay: np.ndarray | None, share: float, *, needed: int | None
+) -> tuple[Any, dict[str, Any]]:
     """A `datasets.Dataset` of ``input_ids``, ``labels``, ``attention_mask`` with ``share`` of replay blocks.
 
     Args:
@@ -80,7 +82,9 @@ def mix(target: np.ndarray, replay: np.ndarray | None, share: float, *, needed: 
 
     feature = Sequence(Value("int32"))
     dataset = Dataset.from_generator(
-        rows, features=Features(dict.fromkeys(("input_ids", "labels", "attention_mask"), feature)), keep_in_memory=True
+        rows,
+        features=Features(dict.fromkeys(("input_ids", "labels", "attention_mask"), feature)),
+        keep_in_memory=True,
     )
     return dataset, {
         "blocks": count,
@@ -104,7 +108,9 @@ def prepare(
         DataError: if the corpus does not fill one block.
     """
     work.mkdir(parents=True, exist_ok=True)
-    target = pack(text.documents(corpus / "train.jsonl"), tok, block=block, out=work / "target.npy", limit=needed)
+    target = pack(
+        text.documents(corpus / "train.jsonl"), tok, block=block, out=work / "target.npy", limit=needed
+    )
     if not len(target):
         raise DataError(
             f"the training text does not fill one block of {block} tokens",
@@ -113,7 +119,9 @@ def prepare(
     replay = None
     path = corpus / "replay.jsonl"
     if replay_share and (not path.is_file() or not path.stat().st_size):
-        console.warn("no replay text (corpus.replay): expect the model to lose some of what it knew; share set to 0")
+        console.warn(
+            "no replay text (corpus.replay): expect the model to lose some of what it knew; share set to 0"
+        )
         replay_share = 0.0
     elif replay_share:
         wanted = None if needed is None else max(1, round(needed * replay_share))
@@ -128,5 +136,3 @@ def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     iterator = iter(texts)
     while batch := list(islice(iterator, size)):
         yield batch
-
-

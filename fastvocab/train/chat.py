@@ -84,5 +84,7 @@ def dataset(rows: Iterable[dict[str, Any]], tok: Any, *, max_length: int) -> tup
         counts["loss_tokens"] += sum(label != IGNORED for label in labels)
         out.append({"input_ids": ids, "labels": labels, "attention_mask": [1] * len(ids)})
     if not out:
-        raise DataError(f"no chat row is left to train on: {dict(counts)}", fix="check instruct.train and max_length")
+        raise DataError(
+            f"no chat row is left to train on: {dict(counts)}", fix="check instruct.train and max_length"
+        )
     return Dataset.from_list(out), {"rows": len(out), **counts}

@@ -43,7 +43,7 @@ def instruct(
     seed: int,
     track: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """Tune the checkpoint ``previous`` on ``rows`` (each ``{"messages": [...]}``) and write the new one to ``folder``."""
+    """Tune ``previous`` on ``rows`` (each ``{"messages": [...]}``) and write the new checkpoint to ``folder``."""
 
     def prepare(tokenizer: Any, work: Path) -> tuple[Any, dict[str, Any]]:
         return chat.dataset(rows(), tokenizer, max_length=section.max_length)

@@ -5,6 +5,7 @@ What is not here is `UnslothTrainer`'s: forward, backward, optimizer, the embedd
 
 from __future__ import annotations
 
+import copy
 import math
 import resource
 import signal
@@ -117,7 +118,9 @@ def fit(
     trainer = _trainer(model, tokenizer, dataset, section, stage, key, folder, seed, write, budget, track)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     if resume:
-        console.say(f"{stage}: goes on from step {resume[1]['step']} ({budget.spent / 60:.1f} minutes trained)")
+        console.say(
+            f"{stage}: goes on from step {resume[1]['step']} ({budget.spent / 60:.1f} minutes trained)"
+        )
     with _catch_signals(trainer.stopper), console.progress(rate=False) as display:
         trainer.stopper.show(display, stage, budget)
         budget.started = time.monotonic()
@@ -152,7 +155,7 @@ def _trainer(
     model: Any, tokenizer: Any, dataset: Any, section: TrainSection, stage: str, key: str, folder: Path,
     seed: int, write: Callable[[Path], dict[str, Any]], budget: Budget, track: tuple[str, ...],
 ) -> Any:  # fmt: skip
-    from transformers import DataCollatorForSeq2Seq, PrinterCallback
+    from transformers import PrinterCallback
 
     package = load.unsloth()
     on_gpu = load.device() != "cpu"
@@ -185,16 +188,40 @@ def _trainer(
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=None,
         )
-        # unpadded rows of one length stay as they are; chat rows are padded to the longest of their batch
-        collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
+        # a copy: TRL gives a tokenizer without a pad token one, and what we save must stay as it was proved
         trainer = _class()(
-            model=model, args=args, train_dataset=dataset, processing_class=tokenizer, data_collator=collator
+            model=model,
+            args=args,
+            train_dataset=dataset,
+            processing_class=copy.deepcopy(tokenizer),
+            data_collator=collate,
         )
     trainer.remove_callback(PrinterCallback)
-    trainer.budget, trainer.section, trainer.saves, trainer.key, trainer.write = budget, section, folder, key, write
+    trainer.budget, trainer.section, trainer.saves, trainer.key, trainer.write = (
+        budget,
+        section,
+        folder,
+        key,
+        write,
+    )
     trainer.stopper = _stopper(budget, section)
     trainer.add_callback(trainer.stopper)
     return trainer
+
+
+def collate(rows: list[dict[str, list[int]]]) -> dict[str, Any]:
+    """Rows of a batch as tensors (batch, length), padded at the right: no attention there, and no loss.
+
+    Packed blocks have one length and are not padded. Needs no pad token, which many base tokenizers lack.
+    """
+    import torch
+
+    width = max(len(row["input_ids"]) for row in rows)
+    fill = {"input_ids": 0, "attention_mask": 0, "labels": -100}
+    return {
+        name: torch.tensor([row[name] + [empty] * (width - len(row[name])) for row in rows])
+        for name, empty in fill.items()
+    }
 
 
 def _class() -> Any:
@@ -204,6 +231,7 @@ def _class() -> Any:
         """UnslothTrainer with our schedule and our saves."""
 
         budget: Budget
+        lr_scheduler: Any
 
         def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
             optimizer = super().create_optimizer(*args, **kwargs)
@@ -217,7 +245,9 @@ def _class() -> Any:
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
             if self.lr_scheduler is None:
                 budget, warmup = self.budget, self.section.warmup
-                self.lr_scheduler = LambdaLR(optimizer or self.optimizer, lambda step: budget.rate(step, warmup))
+                self.lr_scheduler = LambdaLR(
+                    optimizer or self.optimizer, lambda step: budget.rate(step, warmup)
+                )
                 self._created_lr_scheduler = True
             return self.lr_scheduler
 
@@ -275,7 +305,10 @@ def _stopper(budget: Budget, section: TrainSection) -> Any:
                 control.should_save = control.should_training_stop = True
             elif budget.minutes and budget.seconds() >= 60 * budget.minutes:
                 control.should_training_stop = True
-            elif state.global_step < budget.steps and time.monotonic() - self._saved >= 60 * section.save_minutes:
+            elif (
+                state.global_step < budget.steps
+                and time.monotonic() - self._saved >= 60 * section.save_minutes
+            ):
                 control.should_save = True
                 self._saved = time.monotonic()
 

@@ -71,7 +71,9 @@ def test_globs_and_odd_paths_are_plain_strings(value: str) -> None:
 
 
 def test_what_is_dumped_loads_as_the_same(tmp_path: Path) -> None:
-    config = load(None, ["corpus.train=[a,b]", "corpus.language=no", "evaluate.prompts=[привіт, 'a: b']", "name=x1"])
+    config = load(
+        None, ["corpus.train=[a,b]", "corpus.language=no", "evaluate.prompts=[привіт, 'a: b']", "name=x1"]
+    )
     file = tmp_path / "config.yaml"
     file.write_text(dump(config), encoding="utf-8")
     assert load(file) == config

@@ -57,7 +57,9 @@ def _same_tensors(a: Path, b: Path) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["KILL", "TERM", "INT"]
+    ("number", "code"),
+    [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)],
+    ids=["KILL", "TERM", "INT"],
 )
 def test_a_run_stopped_inside_pretraining_ends_with_the_same_tensors(
     number: int, code: int, untouched: Path, tied_llama: Path, text_folder: Path, tmp_path: Path
@@ -91,7 +93,9 @@ def test_a_spoilt_save_is_passed_over_for_the_one_before(
     assert _same_tensors(untouched, tmp_path / "tiny")
 
 
-def test_a_kill_between_stages_loses_no_stage(tied_llama: Path, text_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_kill_between_stages_loses_no_stage(
+    tied_llama: Path, text_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = tiny_run(tied_llama, text_folder, tmp_path, *SETTINGS, "pretrain.steps=2")
     done = tmp_path / "tiny" / "20-tokenizer" / "stage.json"
     _stop(arguments, done.exists, signal.SIGKILL)

@@ -19,11 +19,17 @@ RECIPE = [sys.executable, "-m", "fastvocab.recipes.new_language"]
 
 
 @pytest.fixture(scope="module")
-def finished(tied_llama: Path, text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def finished(
+    tied_llama: Path, text_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
     """A finished run and what it printed."""
     runs = tmp_path_factory.mktemp("runs")
     done = subprocess.run(
-        [*RECIPE, *tiny_run(tied_llama, text_folder, runs)], capture_output=True, text=True, timeout=300, check=False
+        [*RECIPE, *tiny_run(tied_llama, text_folder, runs)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == ""
@@ -41,7 +47,14 @@ def test_all_seven_stages_leave_their_record(finished: tuple[Path, str]) -> None
 
 def test_the_end_is_a_table_and_the_command_to_go_on_with(finished: tuple[Path, str]) -> None:
     folder, said = finished
-    for part in ("base", "extend", "pretrain", "instruct", "Bits per byte", f'fastvocab generate {folder} "..."'):
+    for part in (
+        "base",
+        "extend",
+        "pretrain",
+        "instruct",
+        "Bits per byte",
+        f'fastvocab generate {folder} "..."',
+    ):
         assert part.lower() in said.lower()
     assert "\x1b" not in said, "no terminal, no escape codes"
 
@@ -95,7 +108,9 @@ def test_new_settings_run_again_from_there_on(
     assert "50-instruct" in said and said.count("reuse") == 4 and "run again" in said
 
 
-def test_generate_inspect_and_export_work_on_the_run(finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generate_inspect_and_export_work_on_the_run(
+    finished: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from fastvocab import cli
 
     def call(*words: str) -> tuple[int, str]:

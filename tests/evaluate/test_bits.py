@@ -25,7 +25,9 @@ def test_pieces_are_the_text_and_none_is_too_long(document: str, size: int) -> N
     assert all(len(p.encode()) <= size for p in pieces)
 
 
-@pytest.mark.parametrize("document", ["Мова народу. " * 40, "ภาษาไทยไม่มีช่องว่าง" * 20, "한국어 " * 50, "🎉" * 100])
+@pytest.mark.parametrize(
+    "document", ["Мова народу. " * 40, "ภาษาไทยไม่มีช่องว่าง" * 20, "한국어 " * 50, "🎉" * 100]
+)
 def test_pieces_end_at_characters_in_every_script(document: str) -> None:
     assert "".join(text.cut(document, 64)) == document
 
@@ -83,7 +85,9 @@ def test_a_tag_in_the_text_is_text(tied_llama: Path) -> None:
     assert tok.eos_token_id not in ids and tok.decode(ids) == "a </s> b"
 
 
-def test_samples_are_the_same_alone_and_in_a_batch_and_never_use_rows_without_a_token(padded_llama: Path) -> None:
+def test_samples_are_the_same_alone_and_in_a_batch_and_never_use_rows_without_a_token(
+    padded_llama: Path,
+) -> None:
     model = AutoModelForCausalLM.from_pretrained(padded_llama).float()
     tok = AutoTokenizer.from_pretrained(padded_llama)
     with torch.no_grad():  # spare rows that would win every time

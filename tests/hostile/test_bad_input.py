@@ -55,7 +55,9 @@ def test_a_bad_corpus(
     name: str, code: int, expected: list[str], corpora: Path, tied_llama: Path, text_folder: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    found, said = run(capsys, [*tiny_run(tied_llama, text_folder, tmp_path), f"corpus.train={corpora / name}"])
+    found, said = run(
+        capsys, [*tiny_run(tied_llama, text_folder, tmp_path), f"corpus.train={corpora / name}"]
+    )
     assert found == code, said
     for part in expected:
         assert part in said
@@ -106,11 +108,16 @@ def _broken(base: Path, to: Path, change: str) -> Path:
     ],
 )
 def test_a_bad_base_model(
-    change: str, expected: list[str], tied_llama: Path, text_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    change: str,
+    expected: list[str],
+    tied_llama: Path,
+    text_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     base = _broken(tied_llama, tmp_path / "base", change)
     code, said = run(capsys, tiny_run(base, text_folder, tmp_path / "runs"))
-    assert code == (5 if change == "damaged" and "damaged" in said and False else 4), said
+    assert code == 4, said
     for part in expected:
         assert part in said
 
@@ -122,7 +129,9 @@ def test_a_base_model_that_is_not_there_names_its_neighbour(
     assert code == 4 and f"did you mean {tied_llama}" in said
 
 
-def test_a_hub_name_without_a_hub_says_what_to_do(text_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hub_name_without_a_hub_says_what_to_do(
+    text_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = [*tiny_run(Path("x"), text_folder, tmp_path), "model.base=nobody/nothing-here"]
     code, said = run(capsys, arguments)
     assert code == 4 and "nobody/nothing-here" in said and "HF_TOKEN" in said
@@ -149,7 +158,11 @@ def test_a_vocabulary_that_the_corpus_cannot_support_gives_what_there_is_or_says
 
 
 def test_too_little_disk_is_said_beforehand(
-    tied_llama: Path, text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tied_llama: Path,
+    text_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     import shutil as disk
     from collections import namedtuple
@@ -161,10 +174,16 @@ def test_too_little_disk_is_said_beforehand(
 
 
 def test_a_secret_in_the_environment_is_in_no_file_of_the_run(
-    tied_llama: Path, text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tied_llama: Path,
+    text_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_thisisnotarealtokenatall")
-    code, said = run(capsys, [*tiny_run(tied_llama, text_folder, tmp_path), "pretrain.steps=1", "instruct.steps=1"])
+    code, said = run(
+        capsys, [*tiny_run(tied_llama, text_folder, tmp_path), "pretrain.steps=1", "instruct.steps=1"]
+    )
     assert code == 0 and "thisisnotareal" not in said
     for file in (tmp_path / "tiny").rglob("*"):
         assert not file.is_file() or b"thisisnotareal" not in file.read_bytes(), file

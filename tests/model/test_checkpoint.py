@@ -29,7 +29,6 @@ with torch.inference_mode():
 """
 
 
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stage", ["extend", "pretrain"])
 def test_a_fresh_process_gives_the_same_logits(kind: str, stage: str, make, request, tmp_path: Path) -> None:
@@ -39,7 +38,9 @@ def test_a_fresh_process_gives_the_same_logits(kind: str, stage: str, make, requ
     ids = torch.arange(0, 60)[None] * 7 % len(tokenizer)
     with torch.inference_mode():
         here = model(input_ids=ids).logits
-    subprocess.run([sys.executable, "-c", _RELOAD, str(folder), str(tmp_path / "l.pt")], check=True, timeout=200)
+    subprocess.run(
+        [sys.executable, "-c", _RELOAD, str(folder), str(tmp_path / "l.pt")], check=True, timeout=200
+    )
     assert torch.equal(here, torch.load(tmp_path / "l.pt", weights_only=True))
 
 
@@ -53,7 +54,9 @@ def test_the_probe_was_taken_from_the_live_model_and_is_met_bit_by_bit(kind: str
     assert checkpoint._probe(trainable, manifest["probe"]["ids"])["sha256"] == manifest["probe"]["sha256"]
 
 
-@pytest.mark.parametrize(("kind", "parts"), [("tied_llama", {"embed_tokens"}), ("untied_llama", {"embed_tokens", "lm_head"})])
+@pytest.mark.parametrize(
+    ("kind", "parts"), [("tied_llama", {"embed_tokens"}), ("untied_llama", {"embed_tokens", "lm_head"})]
+)
 def test_each_changed_row_is_saved_once_and_the_base_never(kind: str, parts: set[str], make, request) -> None:
     made = make(request.getfixturevalue(kind))
     for folder in (made.extend, made.pretrain):
@@ -107,7 +110,9 @@ def test_frozen_embeddings_stay_and_full_ones_move(make, tied_llama: Path) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_merged_folder_opens_in_plain_transformers_with_the_same_words(kind: str, make, request, tmp_path: Path) -> None:
+def test_the_merged_folder_opens_in_plain_transformers_with_the_same_words(
+    kind: str, make, request, tmp_path: Path
+) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     made = make(request.getfixturevalue(kind))
@@ -137,7 +142,9 @@ DAMAGES = ["truncate", "flip", "delete", "manifest", "swap", "edit"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_refused_with_the_file_s_name(damage: str, make, tied_llama: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_refused_with_the_file_s_name(
+    damage: str, make, tied_llama: Path, tmp_path: Path
+) -> None:
     made = make(tied_llama)
     folder = tmp_path / "copy"
     shutil.copytree(made.pretrain, folder)
@@ -171,7 +178,9 @@ def test_another_base_in_the_same_place_is_refused_with_both_fingerprints(make, 
     make_llama(base, seed=1)
     with pytest.raises(CheckpointError) as caught:
         checkpoint.load(made.extend)
-    assert old[:16] in str(caught.value) and reference.resolve(str(base)).fingerprint[:16] in str(caught.value)
+    assert old[:16] in str(caught.value) and reference.resolve(str(base)).fingerprint[:16] in str(
+        caught.value
+    )
 
 
 def test_a_newer_schema_is_refused(make, tied_llama: Path, tmp_path: Path) -> None:

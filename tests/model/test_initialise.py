@@ -37,7 +37,8 @@ def test_calibration_gives_new_tokens_their_share_and_leaves_old_rows(kind: str,
     before = model.get_output_embeddings().weight.detach().clone()
     tok = text.tokenizer(made.tokenizer)
     pieces = [list(text.pieces(tok, texts, limit=8000, size=150)) for texts in (sentences(60), english(3))]
-    figures = initialise.calibrate(model, *pieces, new.ids)
+    counts = initialise.count(pieces[0], len(before))
+    figures = initialise.calibrate(model, *pieces, new.ids, counts)
     after = model.get_output_embeddings().weight.detach()
     assert torch.equal(before[: new.ids.start], after[: new.ids.start])
     assert figures["after"] == pytest.approx(figures["share"], abs=0.01)
@@ -53,6 +54,7 @@ def test_a_text_without_new_tokens_leaves_the_rows_alone(make, tied_llama: Path)
     model, tok = checkpoint.load(made.extend)
     before = model.get_output_embeddings().weight.detach().clone()
     pieces = list(text.pieces(tok, english(2), limit=3000, size=150))
-    figures = initialise.calibrate(model, pieces, [], NewTokens.read(made.tokenizer).ids)
+    counts = initialise.count(pieces, len(before))
+    figures = initialise.calibrate(model, pieces, [], NewTokens.read(made.tokenizer).ids, counts)
     assert figures["share"] == 0
     assert torch.equal(before, model.get_output_embeddings().weight)
