@@ -51,7 +51,9 @@ def write_jsonl(path: Path, texts: list[str]) -> Path:
     return path
 
 
-def make_llama(folder: Path, *, tied: bool = True, pad_rows: int = 0, seed: int = 0) -> Path:
+def make_llama(
+    folder: Path, *, tied: bool = True, pad_rows: int = 0, bare: bool = False, seed: int = 0
+) -> Path:
     """A tiny real Llama with a real byte-level BPE trained on English, a chat template, BOS and EOS."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -70,6 +72,8 @@ def make_llama(folder: Path, *, tied: bool = True, pad_rows: int = 0, seed: int 
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="</s>"
     )
+    if bare:  # like GPT-2: one token ends a text, none begins or pads it
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="</s>")
     tokenizer.chat_template = (
         "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>\n{% endfor %}"
         "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
@@ -85,9 +89,9 @@ def make_llama(folder: Path, *, tied: bool = True, pad_rows: int = 0, seed: int 
             num_key_value_heads=2,
             max_position_embeddings=256,
             tie_word_embeddings=tied,
-            bos_token_id=0,
+            bos_token_id=None if bare else 0,
             eos_token_id=1,
-            pad_token_id=1,
+            pad_token_id=None if bare else 1,
         )
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -109,6 +113,45 @@ def untied_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def padded_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_llama(tmp_path_factory.mktemp("padded") / "model", pad_rows=36)
+
+
+@pytest.fixture(scope="session")
+def bare_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without BOS and pad token."""
+    return make_llama(tmp_path_factory.mktemp("bare") / "model", bare=True)
+
+
+@pytest.fixture(scope="session")
+def mistral_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Mistral's own SentencePiece tokenizer (32,000 pieces) on a tiny untied model."""
+    import shutil
+    from importlib.util import find_spec
+
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("mistral") / "model"
+    folder.mkdir()
+    (package,) = find_spec("mistral_common").submodule_search_locations  # type: ignore[union-attr]
+    shutil.copy(Path(package) / "data" / "tokenizer.model.v1", folder / "tokenizer.model")
+    (folder / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "LlamaTokenizer", "add_bos_token": true}'
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=32000,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=256,
+            tie_word_embeddings=False,
+        )
+    ).save_pretrained(folder)
+    assert len(AutoTokenizer.from_pretrained(folder)) == 32000
+    return folder
 
 
 @pytest.fixture(scope="session")

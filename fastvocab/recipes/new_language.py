@@ -87,13 +87,16 @@ def steps(run: Run) -> list[Step]:
     def pretrain(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.train.pretrain import pretrain
 
-        data = {"previous": context.inputs["extend"], "corpus": context.inputs["corpus"]}
+        data: dict[str, Any] = {"previous": context.inputs["extend"], "corpus": context.inputs["corpus"]}
         return pretrain(folder, **data, **training(config.pretrain, context))
 
     def instruct(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.train.instruct import instruct
 
-        data = {"previous": context.inputs["pretrain"], "rows": lambda: common.chat(config, heldout=False)}
+        data: dict[str, Any] = {
+            "previous": context.inputs["pretrain"],
+            "rows": lambda: common.chat(config, heldout=False),
+        }
         packages = common.packages(config.instruct.train)
         return packages | instruct(folder, **data, **training(config.instruct, context))
 

@@ -133,7 +133,7 @@ def test_generate_inspect_and_export_work_on_the_run(
     assert code == 0 and json.loads(said)["bits_per_byte"] > 0
 
 
-@pytest.mark.parametrize("kind", ["untied_llama", "padded_llama"])
+@pytest.mark.parametrize("kind", ["untied_llama", "padded_llama", "bare_llama", "mistral_like"])
 def test_other_kinds_of_base_and_a_run_without_replay_and_chat(
     kind: str, request: pytest.FixtureRequest, text_folder: Path, tmp_path: Path
 ) -> None:
