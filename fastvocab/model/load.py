@@ -72,6 +72,7 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
         (model, tokenizer); on CPU the weights are float32, on GPU 16-bit or 4-bit.
     """
     import torch
+    from safetensors import SafetensorError
 
     package = unsloth()
     if device() == "cpu":
@@ -93,7 +94,7 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
                 trust_remote_code=False,
                 random_state=seed,
             )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{base.name} could not be loaded: {error}", fix="check the folder's files"
         ) from error

@@ -36,6 +36,8 @@ def bos_id(tok: Any) -> int:
 
 def encode(tok: Any, texts: list[str]) -> list[list[int]]:
     """Ids of each text, without special tokens; a tag in the text is text, not a special token's id."""
+    if not texts:
+        return []  # tokenizers fail on an empty batch
     # split_special_tokens: "<|im_end|>" in a scraped page must not end the document for the model
     return tok(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 

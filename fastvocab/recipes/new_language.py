@@ -22,7 +22,7 @@ from fastvocab.run import Context, Run, Step
 EMBEDDED: dict[str, Any] = {
     "name": "smollm2-ukrainian",
     "corpus": {"train": "package:ua-gec", "replay": "package:pydoc-topics", "language": "uk"},
-    "pretrain": {"minutes": 2.5, "save_minutes": 1},
+    "pretrain": {"minutes": 2.5, "save_minutes": 1, "embedding_learning_rate": 3e-4},
     "instruct": {"train": "package:chatterbot-corpus/ukrainian", "minutes": 0.6, "save_minutes": 1},
 }
 

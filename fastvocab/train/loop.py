@@ -60,8 +60,8 @@ class Budget:
 
 
 def batch_size(section: TrainSection) -> int:
-    """Sequences in one forward pass: as set, else 4 on a CPU and 8 on a GPU."""
-    return section.batch or (4 if load.device() == "cpu" else 8)
+    """Sequences in one forward pass: as set, else 2 on a CPU and 8 on a GPU."""
+    return section.batch or (2 if load.device() == "cpu" else 8)
 
 
 def steps_for(section: TrainSection, *, length: int | None, rows: int | None) -> int | None:
