@@ -7,9 +7,10 @@ import os
 # before any library looks: the hub is out of reach and every attempt costs a time-out
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-os.environ.setdefault(
-    "OMP_WAIT_POLICY", "PASSIVE"
-)  # as fastvocab.model sets it; tests import torch before that
+# as fastvocab.model sets it; tests import torch before that
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers on two cores
 
 import json
 from pathlib import Path
@@ -176,7 +177,8 @@ def tiny_run(base: Path, text: Path, runs: Path, *more: str) -> list[str]:
         f"model.base={base}", f"runs={runs}", "name=tiny", "corpus.language=uk",
         f"corpus.train={text / 'uk.jsonl'}", f"corpus.replay={text / 'en.jsonl'}",
         f"instruct.train={text / 'chat.jsonl'}", "tokenizer.new_tokens=120", "extend.calibration_bytes=10000",
-        "pretrain.block=64", "pretrain.steps=6", "pretrain.batch=2", "pretrain.lora.r=4", "pretrain.learning_rate=1e-2", "pretrain.embedding_learning_rate=1e-2",
+        "pretrain.block=64", "pretrain.steps=6", "pretrain.batch=2", "pretrain.lora.r=4",
+        "pretrain.learning_rate=1e-2", "pretrain.embedding_learning_rate=1e-2",
         "instruct.max_length=128", "instruct.steps=3", "instruct.batch=2",
         "evaluate.heldout_bytes=2000", "evaluate.replay_bytes=2000", "evaluate.piece_bytes=200",
         "evaluate.sample_tokens=4", *more,
