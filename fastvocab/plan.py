@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from fastvocab import console, files
 from fastvocab.config import Config
 from fastvocab.corpus import chat, provenance, sources
-from fastvocab.errors import ConfigError, FastvocabError, ModelError
+from fastvocab.errors import ConfigError, DependencyError, FastvocabError, ModelError
 from fastvocab.model import reference
 from fastvocab.model.reference import Base
 from fastvocab.run import Run, Step
@@ -55,6 +56,7 @@ def check(config: Config, base: Base | None) -> Estimate | None:
         except FastvocabError as error:
             problems.append(error)
 
+    attempt(lambda: _check_trackers(config))
     attempt(lambda: sources.resolve(config.corpus.train))
     if config.corpus.replay:
         attempt(lambda: sources.resolve(config.corpus.replay))
@@ -89,6 +91,13 @@ def estimate_sizes(config: Config, base: Base) -> Estimate:
     return Estimate(
         rows, new, width, matrices, checkpoint, 3 * checkpoint + 9 * checkpoint + linear + 2 * trained
     )
+
+
+def _check_trackers(config: Config) -> None:
+    if missing := [name for name in config.track if find_spec(name) is None]:
+        raise DependencyError(
+            f"track: {', '.join(missing)} is not installed", fix="pip install 'fastvocab[track]'"
+        )
 
 
 def _check_chat(config: Config) -> None:

@@ -188,7 +188,7 @@ class EvaluateSection(Section):
 class ExportSection(Section):
     """What is handed out at the end."""
 
-    to: tuple[Literal["hf"], ...] = ("hf",)
+    to: Annotated[tuple[Literal["hf"], ...], BeforeValidator(_listed)] = ("hf",)
     """Formats: hf is a plain 16-bit Hugging Face folder with a model card."""
 
 
@@ -201,7 +201,7 @@ class Config(Section):
     """Folder that holds the runs."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 3407
     """Seed of everything random."""
-    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    track: Annotated[tuple[Literal["tensorboard", "wandb", "trackio"], ...], BeforeValidator(_listed)] = ()
     """Trackers that also get the training curves (extra: track)."""
     model: ModelSection = ModelSection()
     corpus: CorpusSection = CorpusSection()

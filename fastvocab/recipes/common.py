@@ -27,6 +27,8 @@ from fastvocab.run import Context, Record, Run, Step
 _IMMATERIAL = {"save_minutes"}
 #: Share of chat rows kept from training, for the samples.
 _HELDOUT_CHAT = 0.03
+#: A wrong option or a missing argument. Typer brings its own click, whose class has no public name.
+_UsageError: Any = typer.BadParameter.__bases__[0]
 
 
 @cache
@@ -124,8 +126,6 @@ def _verbatim(usage: str) -> str:
 
 def guarded(work: Callable[[], Any]) -> int:
     """Call ``work``; user errors and interruptions become a message and an exit code."""
-    import click
-
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
         done = work()
@@ -133,15 +133,15 @@ def guarded(work: Callable[[], Any]) -> int:
     except FastvocabError as error:
         console.fail(error.lines())
         return error.exit_code
-    except (KeyboardInterrupt, click.exceptions.Abort, Stopped) as stop:
+    except (KeyboardInterrupt, typer.Abort, Stopped) as stop:
         code = stop.exit_code if isinstance(stop, Stopped) else 130
         hint = f" ({stop.hint})" if isinstance(stop, Stopped) and stop.hint else ""
         console.say(f"stopped{hint}; the same command goes on from here")
         return code
-    except click.exceptions.UsageError as error:
-        console.fail([error.format_message()])
-        return 2
-    except click.exceptions.Exit as error:
+    except _UsageError as error:
+        error.show()
+        return int(error.exit_code)
+    except typer.Exit as error:
         return error.exit_code
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -183,13 +183,11 @@ def finish(run: Run, records: dict[str, Record], seconds: float) -> None:
     console.say()
     show_table(records)
     console.say()
-    for package in [
-        p
-        for name in ("corpus", "instruct")
-        if name in records
-        for p in records[name].figures.get("packages", [])
-    ]:
-        console.say(f"text from {package['name']} {package['version']} ({package['licence']})")
+    taken = packages([run.config.model.base])["packages"]
+    for name in ("corpus", "instruct"):
+        taken += records[name].figures.get("packages", []) if name in records else []
+    for package in taken:
+        console.say(f"from    {package['name']} {package['version']} ({package['licence']})")
     console.say(f"time    {seconds / 60:.1f} minutes")
     console.say(f"report  {page}")
     if "export" in records:

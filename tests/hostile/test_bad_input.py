@@ -122,6 +122,42 @@ def test_a_bad_base_model(
         assert part in said
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        ("generate", 2, "Missing argument"),
+        ("generate x y --tokns 3", 2, "--tokns"),
+        ("nonsense", 2, "nonsense"),
+        ("generate x y --tokens many", 2, "many"),
+        ("inspect nowhere", 5, "holds no checkpoint"),
+        ("tokenizer check nowhere.d/x y", 4, "no folder"),
+        ("extend --base ./nowhere --tokenizer x --out y", 4, "no folder"),
+    ],
+)
+def test_a_wrong_command_line(
+    words: str,
+    code: int,
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from fastvocab import cli
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        cli.main(words.split())
+    said = capsys.readouterr().err
+    assert left.value.code == code and expected in said and "Traceback" not in said
+
+
+def test_a_tracker_that_is_not_installed_is_said_before_anything_runs(
+    tied_llama: Path, text_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = run(capsys, tiny_run(tied_llama, text_folder, tmp_path, "track=wandb"))
+    assert code == 7 and "wandb is not installed" in said and not (tmp_path / "tiny").exists()
+
+
 def test_a_base_model_that_is_not_there_names_its_neighbour(
     tied_llama: Path, text_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
