@@ -124,6 +124,12 @@ def extend(
 
     if init not in ("subtokens", "mean"):
         raise ConfigError(f"--init {init}", rule="subtokens or mean; calibrated reads the text of a run")
+    if out.exists():
+        raise ConfigError(f"{out} is there already", fix="choose another folder, or remove it")
+    if not (tokenizer / "new_tokens.jsonl").is_file():
+        raise ConfigError(
+            f"{tokenizer} has no new_tokens.jsonl", fix="give a folder of fastvocab tokenizer merge"
+        )
     found = reference.resolve(base)
     with files.atomic_folder(out) as folder:
         figures = work(folder, found, tokenizer, init=init, seed=seed)  # type: ignore[arg-type]

@@ -212,7 +212,8 @@ def _disk_error(error: OSError, path: Path) -> BaseException:
         return ResourceError(
             f"the disk is full while writing {path}", fix="free some space and run the same command again"
         )
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    named = Path(str(error.filename)) if error.filename else path
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and named.is_relative_to(path.parent):
         return ResourceError(
             f"cannot write {path}: {error.strerror}", fix="choose a folder that you may write"
         )

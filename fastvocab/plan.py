@@ -57,10 +57,12 @@ def check(config: Config, base: Base | None) -> Estimate | None:
             problems.append(error)
 
     attempt(lambda: _check_trackers(config))
-    attempt(lambda: sources.resolve(config.corpus.train))
-    if config.corpus.replay:
-        attempt(lambda: sources.resolve(config.corpus.replay))
-    if config.instruct.train:
+    # what a finished stage was made from may be gone, on another machine for one: its record stands for it
+    if not _finished(config, "corpus"):
+        attempt(lambda: sources.resolve(config.corpus.train))
+        if config.corpus.replay:
+            attempt(lambda: sources.resolve(config.corpus.replay))
+    if config.instruct.train and not _finished(config, "instruct"):
         attempt(lambda: _check_chat(config))
     if base is not None:
         attempt(lambda: tokenizers.read(base.folder))
@@ -91,6 +93,10 @@ def estimate_sizes(config: Config, base: Base) -> Estimate:
     return Estimate(
         rows, new, width, matrices, checkpoint, 3 * checkpoint + 9 * checkpoint + linear + 2 * trained
     )
+
+
+def _finished(config: Config, stage: str) -> bool:
+    return any((Path(config.runs).expanduser() / config.name).glob(f"[0-9]0-{stage}/stage.json"))
 
 
 def _check_trackers(config: Config) -> None:

@@ -211,9 +211,9 @@ class Run:
                     raise
                 # a run folder that was moved away from its corpus: the record stands for it
                 console.say(f"{step.name}: its source files are not on this machine; going by the record")
-                inputs += old.data["inputs"]
+                inputs += [entry for entry in old.data["inputs"] if "role" in entry]
         # by content: neither a file's place nor its name changes what a stage makes of it
-        contents = sorted(str(i["sha256"]) for i in inputs)
+        contents = sorted(f"{i.get('role', '')}:{i['sha256']}" for i in inputs)
         base = step.base()["fingerprint"] if step.base else None
         parts = [step.name, step.settings, contents, base, code_version(step.name)]
         return hashlib.sha256(
@@ -277,15 +277,29 @@ def read_records(folder: Path) -> dict[str, Record]:
     Raises:
         CheckpointError: if the folder is no run, or a record is damaged or of a newer version.
     """
-    records = {}
+    records: dict[str, Record] = {}
     for path in sorted(folder.glob("[0-9][0-9]-*/stage.json")):
         data = files.read_json(path)
         if data.get("schema", 0) > SCHEMA:
             raise CheckpointError(f"{path} was written by a newer fastvocab", fix="pip install -U fastvocab")
-        records[data["stage"]] = Record(path.parent, data)
+        record = Record(path.parent, data)
+        if stale := _stale(record, records):
+            console.warn(f"{path.parent.name} was made from an earlier {stale} and is left out")
+        else:
+            records[data["stage"]] = record
     if not records:
         raise CheckpointError(f"{folder} is no run folder: no finished stage in it", fix="give runs/NAME")
     return records
+
+
+def _stale(record: Record, earlier: dict[str, Record]) -> str | None:
+    """The stage that was made anew since ``record`` read it, if any."""
+    for stage, other in earlier.items():
+        now = {f"{other.folder.name}/{o['path']}": o["sha256"] for o in other.data["outputs"]}
+        read = [i for i in record.data["inputs"] if i["path"].startswith(f"{other.folder.name}/")]
+        if any(now.get(i["path"]) != i["sha256"] for i in read):
+            return stage
+    return None
 
 
 def code_version(stage: str) -> str:
@@ -329,9 +343,11 @@ def last_checkpoint(path: Path) -> Path:
     """
     if (path / "fastvocab.json").is_file():
         return path
-    found = sorted(path.glob("[0-9][0-9]-*/fastvocab.json"))
+    found = []
+    if any(path.glob("[0-9][0-9]-*/fastvocab.json")):
+        found = [r.folder for r in read_records(path).values() if (r.folder / "fastvocab.json").is_file()]
     if not found:
         here = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
         hint = f"there is: {', '.join(here[:5])}" if here and not path.exists() else "run its stages first"
         raise CheckpointError(f"{path} holds no checkpoint", fix=hint)
-    return found[-1].parent
+    return found[-1]

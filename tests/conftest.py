@@ -17,6 +17,14 @@ from pathlib import Path
 
 import pytest
 
+#: Files of minutes come first, or one worker ends with them alone.
+LONG = ("test_smollm2.py", "test_interruptions.py", "test_checkpoint.py", "test_extend.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 UKRAINIAN = [
     "Мова є найважливішим засобом людського спілкування, і кожен народ береже свою мову.",
     "Сьогодні вранці ми пішли на ринок і купили свіжі овочі, молоко та хліб.",

@@ -118,8 +118,6 @@ class LoraSection(Section):
 class TrainSection(Section):
     """What both training stages have in common."""
 
-    lora: LoraSection = LoraSection()
-    """Adapters. Instruction tuning goes on with those of pretraining and reads this only where there are none."""
     embeddings: Literal["full", "new_rows", "frozen"] = "full"
     """Which rows of embed_tokens and lm_head train: all, the added ones alone, or none."""
     steps: Annotated[int | None, Field(ge=1)] = None
@@ -149,6 +147,8 @@ class TrainSection(Section):
 class PretrainSection(TrainSection):
     """Continual pretraining on the corpus."""
 
+    lora: LoraSection = LoraSection()
+    """Adapters; instruction tuning goes on with the same."""
     block: Annotated[int, Field(ge=16)] = 512
     """Length of the packed blocks, in tokens."""
     replay: Annotated[float, Field(ge=0, lt=1)] = 0.1

@@ -10,6 +10,7 @@ from typing import Any
 from fastvocab import files
 from fastvocab.corpus import packages
 from fastvocab.corpus.sources import resolve
+from fastvocab.errors import DataError
 
 
 def describe(sources: str | Sequence[str]) -> list[dict[str, Any]]:
@@ -35,7 +36,10 @@ def describe(sources: str | Sequence[str]) -> list[dict[str, Any]]:
             digest = hashlib.sha256(identity.encode()).hexdigest()
             out.append({"path": name, "bytes": source.bytes or 0, "sha256": digest})
             continue
-        out += [
-            {"path": str(p), "bytes": p.stat().st_size, "sha256": files.sha256_remembered(p)} for p in paths
-        ]
+        for path in paths:
+            try:
+                size, digest = path.stat().st_size, files.sha256_remembered(path)
+            except OSError as error:
+                raise DataError(f"{path} cannot be read: {error.strerror}") from None
+            out.append({"path": str(path), "bytes": size, "sha256": digest})
     return out

@@ -29,7 +29,6 @@ Manifest, schema 1:
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,7 +126,7 @@ def load(
     lora: dict[str, Any] | None = None,
     embeddings: loader.Embeddings | None = None,
     load_in_4bit: bool | None = None,
-    block: int = 512,
+    block: int = 2048,
     seed: int = 3407,
     gradient_checkpointing: bool = False,
 ) -> tuple[Any, Any]:
@@ -177,6 +176,8 @@ def load(
         )
         if saved:
             _load_adapter(folder, model)
+        # again: where weights are float16 the opened copies are float32, and so are the saved rows
+        rows.lay(folder / ROWS, loader.embedding_weights(model))
     if not trainable:
         model.eval()
     _check_probe(folder, model, manifest, quantized)
@@ -210,7 +211,9 @@ def merge(path: Path | str, out: Path) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM
 
     again = AutoModelForCausalLM.from_pretrained(out, dtype=half).to(plain.device)
-    if not torch.equal(_logits(again, ids), _logits(plain, ids)):
+    apart = float((_logits(again, ids) - _logits(plain, ids)).abs().max())
+    # on a GPU unsloth's kernels stand in one of the two
+    if not apart <= (0.0 if loader.device() == "cpu" else TOLERANCE["bfloat16"]):
         raise CheckpointError(
             f"{out} read back by transformers gives other logits than the model that was saved"
         )
@@ -343,7 +346,7 @@ def _check_probe(folder: Path, model: Any, manifest: dict[str, Any], quantized: 
 
 def inspect(folder: Path) -> dict[str, Any]:
     """What a checkpoint is, without loading a weight: the manifest less the probe, and what is damaged."""
-    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest = files.read_json(folder / MANIFEST)
     faults: list[str] = []
     _collect(lambda: read(folder), faults)
     return {**{k: v for k, v in manifest.items() if k != "probe"}, "faults": faults}

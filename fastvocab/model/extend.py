@@ -70,7 +70,7 @@ def extend(
     init: Init,
     seed: int,
     load_in_4bit: bool = False,
-    block: int = 512,
+    block: int = 2048,
     target_text: Path | None = None,
     original_text: Path | None = None,
     calibration_bytes: int = 40_000,

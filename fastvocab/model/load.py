@@ -75,6 +75,9 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
     from safetensors import SafetensorError
 
     package = unsloth()
+    longest = (base.config.get("text_config") or base.config).get("max_position_embeddings")
+    if isinstance(longest, int):
+        block = min(block, longest)  # a longer one would make unsloth stretch the rotary positions
     if device() == "cpu":
         load_in_4bit = False
         available = _available_memory()

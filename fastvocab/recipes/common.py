@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from typing import Any
 import typer
 
 from fastvocab import console, plan
-from fastvocab.config import Config, describe
+from fastvocab.config import Config, describe, load
 from fastvocab.config.models import Section
 from fastvocab.corpus import chat as chat_reader
 from fastvocab.corpus import provenance
 from fastvocab.corpus.packages import package_info
 from fastvocab.corpus.split import held_out
-from fastvocab.errors import FastvocabError, Stopped
+from fastvocab.errors import ConfigError, FastvocabError, ResourceError, Stopped
 from fastvocab.model import reference
 from fastvocab.model.reference import Base
 from fastvocab.run import Context, Record, Run, Step
@@ -29,6 +29,20 @@ _IMMATERIAL = {"save_minutes"}
 _HELDOUT_CHAT = 0.03
 #: A wrong option or a missing argument. Typer brings its own click, whose class has no public name.
 _UsageError: Any = typer.BadParameter.__bases__[0]
+
+
+def configure(path: Path | None, overrides: list[str], embedded: dict[str, Any]) -> Config:
+    """A configuration from file and overrides; ``embedded`` where neither names a model, text or chats.
+
+    Raises:
+        ConfigError: if some of one's own is named, but no text.
+    """
+    config, nothing = load(path, overrides), Config()
+    if config.corpus.train:
+        return config
+    if (config.model, config.corpus, config.instruct.train) != (nothing.model, nothing.corpus, ()):
+        raise ConfigError("corpus.train is missing", fix="name your text: corpus.train='data/*.txt'")
+    return load(path, overrides, defaults=embedded)
 
 
 @cache
@@ -61,23 +75,30 @@ def step(
     work: Callable[[Path, Context], dict[str, Any]],
     *,
     reads: tuple[str, ...] = (),
-    sources: Iterable[str] = (),
+    sources: Mapping[str, Sequence[str]] | None = None,
     base: Config | None = None,
     **more: Any,
 ) -> Step:
-    """A `Step` whose settings are a section of the configuration and ``more``."""
-    settings = section.model_dump(mode="json", exclude=_IMMATERIAL) | more
-    given = tuple(sources)
-    for key in ("train", "replay") if given else ():
-        if isinstance(settings.get(key), list):
-            settings.pop(key)  # sources count by their content, not by where they lie
+    """A `Step` whose settings are a section of the configuration and ``more``.
+
+    Args:
+        sources: outside text by the key that names it; it counts by its content, not by where it lies.
+    """
+    given = sources or {}
+    settings = section.model_dump(mode="json", exclude=_IMMATERIAL | set(given)) | more
     config = base
+
+    def describe_sources() -> list[dict[str, Any]]:
+        return [
+            {**entry, "role": role} for role, text in given.items() for entry in provenance.describe(text)
+        ]
+
     return Step(
         name,
         settings,
         work,
         reads,
-        (lambda: provenance.describe(given)) if given else None,
+        describe_sources if given else None,
         (lambda: _resolve(config.model.base).record()) if config is not None else None,
     )
 
@@ -133,6 +154,17 @@ def guarded(work: Callable[[], Any]) -> int:
     except FastvocabError as error:
         console.fail(error.lines())
         return error.exit_code
+    except (MemoryError, RuntimeError) as error:
+        # torch's own class, by name: importing torch here would cost every light command 3 s
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+            raise
+        console.fail(
+            [
+                f"out of memory: {str(error).splitlines()[0] if str(error) else 'no more to be had'}",
+                "  do:   lower batch and raise accumulate, shorten block, or set model.load_in_4bit=true on a GPU",
+            ]
+        )
+        return ResourceError.exit_code
     except (KeyboardInterrupt, typer.Abort, Stopped) as stop:
         code = stop.exit_code if isinstance(stop, Stopped) else 130
         hint = f" ({stop.hint})" if isinstance(stop, Stopped) and stop.hint else ""

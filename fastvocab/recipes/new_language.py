@@ -13,24 +13,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastvocab.config import Config, load
+from fastvocab.config import Config
 from fastvocab.config.models import TrainSection
 from fastvocab.recipes import common
 from fastvocab.run import Context, Run, Step
+from fastvocab.train.instruct import template_text
 
 #: The embedded default: everything from ordinary packages, sized for two CPU cores and ten minutes.
 EMBEDDED: dict[str, Any] = {
     "name": "smollm2-ukrainian",
     "corpus": {"train": "package:ua-gec", "replay": "package:pydoc-topics", "language": "uk"},
-    "pretrain": {"minutes": 2.5, "save_minutes": 1, "embedding_learning_rate": 3e-4},
-    "instruct": {"train": "package:chatterbot-corpus/ukrainian", "minutes": 0.6, "save_minutes": 1},
+    "pretrain": {"minutes": 2.2, "save_minutes": 1, "embedding_learning_rate": 3e-4},
+    "instruct": {"train": "package:chatterbot-corpus/ukrainian", "minutes": 0.4, "save_minutes": 1},
+    "evaluate": {"heldout_bytes": 16_000, "replay_bytes": 10_000, "sample_tokens": 24},
 }
 
 
 def configure(path: Path | None, overrides: list[str]) -> Config:
-    """The configuration; the embedded text where none is given."""
-    config = load(path, overrides)
-    return config if config.corpus.train else load(path, overrides, defaults=EMBEDDED)
+    """The configuration; the embedded default where nothing of one's own is given."""
+    return common.configure(path, overrides, EMBEDDED)
 
 
 def steps(run: Run) -> list[Step]:
@@ -76,13 +77,8 @@ def steps(run: Run) -> list[Step]:
         )
 
     def training(section: TrainSection, context: Context) -> dict[str, Any]:
-        return {
-            "section": section,
-            "key": context.key,
-            "saves_folder": context.saves,
-            "track": config.track,
-            "seed": seed,
-        }
+        where = {"key": context.key, "saves_folder": context.saves}
+        return {"section": section, "track": config.track, "seed": seed, **where}
 
     def pretrain(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.train.pretrain import pretrain
@@ -119,8 +115,9 @@ def steps(run: Run) -> list[Step]:
         return export(folder, source=context.inputs[last], records=run.records)
 
     known: dict[str, Any] = {"base": config, **precision}
+    given = {"train": config.corpus.train, "replay": config.corpus.replay}
     line = [
-        common.step("corpus", config.corpus, corpus, sources=[*config.corpus.train, *config.corpus.replay]),
+        common.step("corpus", config.corpus, corpus, sources=given),
         common.step("tokenizer", config.tokenizer, tokenizer, reads=("corpus",), base=config, seed=seed),
         common.step("extend", config.extend, extend, reads=("corpus", "tokenizer"), **known),
         common.step("pretrain", config.pretrain, pretrain, reads=("corpus", "extend"), **known),
@@ -128,7 +125,15 @@ def steps(run: Run) -> list[Step]:
     points = ["extend", "pretrain"]
     if chats := config.instruct.train:
         line.append(
-            common.step("instruct", config.instruct, instruct, reads=("pretrain",), sources=chats, **known)
+            common.step(
+                "instruct",
+                config.instruct,
+                instruct,
+                reads=("pretrain",),
+                sources={"train": chats},
+                template_text=template_text(config.instruct),
+                **known,
+            )
         )
         points.append("instruct")
     last = points[-1]

@@ -49,6 +49,7 @@ def instruct(
         return chat.dataset(rows(), tokenizer, max_length=section.max_length)
 
     return stage.train(
-        folder, stage="instruct", previous=previous, section=section, prepare=prepare, block=section.max_length,
+        folder, stage="instruct", previous=previous, section=section, lora=None,
+        prepare=prepare, block=section.max_length,
         key=key, saves_folder=saves_folder, seed=seed, template=template_text(section), track=track,
     )  # fmt: skip

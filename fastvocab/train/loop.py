@@ -64,6 +64,13 @@ def batch_size(section: TrainSection) -> int:
     return section.batch or (2 if load.device() == "cpu" else 8)
 
 
+def recomputes(section: TrainSection) -> bool:
+    """Gradient checkpointing: as set, else on a GPU and not on a CPU."""
+    return (
+        load.device() != "cpu" if section.gradient_checkpointing is None else section.gradient_checkpointing
+    )
+
+
 def steps_for(section: TrainSection, *, length: int | None, rows: int | None) -> int | None:
     """Optimizer steps that ``section`` allows, None where only minutes limit it and ``rows`` is unknown.
 
@@ -77,7 +84,7 @@ def steps_for(section: TrainSection, *, length: int | None, rows: int | None) ->
         limits.append(section.steps)
     if section.tokens is not None and length is not None:
         limits.append(math.ceil(section.tokens / (each * length)))
-    if not limits and section.minutes is None and rows is not None:
+    if not limits and section.minutes is None and section.tokens is None and rows is not None:
         limits.append(math.ceil(rows / each))
     return min(limits) if limits else None
 
@@ -109,6 +116,8 @@ def fit(
         Stopped: Ctrl-C or SIGTERM came; a save was made first.
         TrainingError: the loss is not finite.
     """
+    from transformers import TrainerState
+
     steps = steps_for(section, length=None, rows=len(dataset))
     if section.tokens is not None:
         average = sum(map(len, dataset["input_ids"])) / len(dataset)
@@ -125,7 +134,11 @@ def fit(
         trainer.stopper.show(display, stage, budget)
         budget.started = time.monotonic()
         with console.quiet():
-            trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
+            if resume and (resume[1]["step"] >= budget.steps or budget.fraction(resume[1]["step"]) >= 1):
+                # stopped in its very last step: transformers would train one more
+                trainer.state = TrainerState.load_from_json(str(resume[0] / "trainer_state.json"))
+            else:
+                trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
     if trainer.stopper.signum is not None:
         raise Stopped(trainer.stopper.signum, f"{stage} is saved at step {trainer.state.global_step}")
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -160,7 +173,6 @@ def _trainer(
     package = load.unsloth()
     on_gpu = load.device() != "cpu"
     bf16 = bool(package.is_bfloat16_supported())
-    checkpointing = on_gpu if section.gradient_checkpointing is None else section.gradient_checkpointing
     with console.quiet():
         args = package.UnslothTrainingArguments(
             output_dir=str(folder),
@@ -173,7 +185,7 @@ def _trainer(
             optim="adamw_8bit" if on_gpu else "adamw_torch",
             bf16=bf16,
             fp16=on_gpu and not bf16,
-            gradient_checkpointing=checkpointing,
+            gradient_checkpointing=recomputes(section),
             logging_steps=1,
             logging_nan_inf_filter=False,
             save_strategy="no",

@@ -33,7 +33,11 @@ def newest(saves: Path, key: str) -> tuple[Path, dict[str, Any]] | None:
         if faults:
             console.warn(f"the save {folder.name} is passed over: {'; '.join(faults[:3])}")
         elif facts["key"] != key:
-            console.say(f"the save {folder.name} belongs to other settings or data and is not used")
+            # it must go: pruning keeps the highest steps, and would keep this one instead of the new run's
+            console.say(
+                f"the save {folder.name} belongs to other settings, data or another device; it is removed"
+            )
+            files.remove_folder(folder)
         else:
             return folder, facts
     return None

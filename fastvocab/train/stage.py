@@ -9,7 +9,7 @@ from typing import Any
 
 from fastvocab import files
 from fastvocab.config.models import TrainSection
-from fastvocab.model import checkpoint, reference
+from fastvocab.model import checkpoint, load, reference
 from fastvocab.train import loop, saves
 
 #: (tokenizer, folder for temporary files) -> (dataset, figures)
@@ -22,6 +22,7 @@ def train(
     stage: str,
     previous: Path,
     section: TrainSection,
+    lora: dict[str, Any] | None,
     prepare: Prepare,
     block: int,
     key: str,
@@ -33,6 +34,7 @@ def train(
     """Train on top of the checkpoint ``previous`` and write the new one into ``folder``.
 
     Args:
+        lora: settings of the adapter, where ``previous`` has none.
         prepare: makes the rows of ``input_ids``, ``labels``, ``attention_mask``.
         key, saves_folder: of the run; a save made under the same key is gone on from.
         template: chat template to give the tokenizer.
@@ -40,16 +42,17 @@ def train(
     Returns:
         Figures, with ``settings`` as they were used; ``log.jsonl`` in ``folder`` has one line a logged step.
     """
+    key = f"{key}:{load.device()}"  # batch and optimizer are the device's: its saves are not another's
     resume = saves.newest(saves_folder, key)
     manifest = checkpoint.read(previous)
     model, tokenizer = checkpoint.load(
         resume[0] if resume else previous,
         trainable=True,
-        lora=section.lora.model_dump(),
+        lora=lora,
         embeddings=section.embeddings,
         block=block,
         seed=seed,
-        gradient_checkpointing=section.gradient_checkpointing is True,
+        gradient_checkpointing=loop.recomputes(section),
     )
     if template is not None:
         tokenizer.chat_template = template
@@ -59,7 +62,7 @@ def train(
     loop.require_disk(saves_folder, model)
     dataset, data_figures = prepare(tokenizer, saves_folder)
     base = reference.resolve(manifest["base"]["name"], commit=manifest["base"]["commit"])
-    lora = manifest["lora"] or section.lora.model_dump(mode="json")
+    lora = manifest["lora"] or lora
     parent = {"stage": manifest["stage"], "checkpoint": checkpoint.digest(previous)}
 
     def write(target: Path) -> dict[str, Any]:
@@ -93,8 +96,6 @@ def _mask_old_rows(model: Any, new_ids: range) -> None:
 
     The gradient of the whole matrix is still computed and stored.
     """
-    from fastvocab.model import load
-
     for weight in load.embedding_weights(model).values():
 
         def mask(gradient: Any) -> Any:

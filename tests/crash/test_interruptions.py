@@ -112,4 +112,4 @@ def test_other_settings_do_not_go_on_from_an_old_save(
     _stop(arguments, lambda: len(list(saves.glob("step-*/save.json"))) >= 1, signal.SIGKILL)
     assert new_language.main([*arguments, "pretrain.learning_rate=1e-5", "pretrain.steps=2"]) == 0
     said = capsys.readouterr().err
-    assert "belongs to other settings" in said and "goes on from" not in said
+    assert "belongs to other settings" in said and "is removed" in said and "goes on from" not in said
