@@ -83,8 +83,8 @@ def steps(run: Run) -> list[Step]:
     def pretrain(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.train.pretrain import pretrain
 
-        data: dict[str, Any] = {"previous": context.inputs["extend"], "corpus": context.inputs["corpus"]}
-        return pretrain(folder, **data, **training(config.pretrain, context))
+        before, text = context.inputs["extend"], context.inputs["corpus"]
+        return pretrain(folder, previous=before, corpus=text, **training(config.pretrain, context))
 
     def instruct(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.train.instruct import instruct
@@ -124,17 +124,8 @@ def steps(run: Run) -> list[Step]:
     ]
     points = ["extend", "pretrain"]
     if chats := config.instruct.train:
-        line.append(
-            common.step(
-                "instruct",
-                config.instruct,
-                instruct,
-                reads=("pretrain",),
-                sources={"train": chats},
-                template_text=template_text(config.instruct),
-                **known,
-            )
-        )
+        chat: dict[str, Any] = {"sources": {"train": chats}, "template_text": template_text(config.instruct)}
+        line.append(common.step("instruct", config.instruct, instruct, reads=("pretrain",), **chat, **known))
         points.append("instruct")
     last = points[-1]
     line.append(common.step("evaluate", config.evaluate, evaluate, reads=("corpus", *points), **known))

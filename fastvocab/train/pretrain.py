@@ -35,7 +35,7 @@ def pretrain(
         )
 
     return stage.train(
-        folder, stage="pretrain", previous=previous, section=section, 
+        folder, stage="pretrain", previous=previous, section=section,
         lora=section.lora.model_dump(mode="json"), prepare=prepare, block=section.block,
         key=key, saves_folder=saves_folder, seed=seed, track=track,
     )  # fmt: skip
