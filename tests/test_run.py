@@ -47,7 +47,7 @@ class Line:
     def _sources(self) -> list[dict[str, Any]]:
         from fastvocab.corpus.provenance import describe
 
-        return describe([str(self.source)])
+        return [{**entry, "role": "train"} for entry in describe([str(self.source)])]
 
     def go(self, **how: bool) -> list[str]:
         self.ran.clear()

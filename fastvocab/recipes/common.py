@@ -90,7 +90,10 @@ def step(
 
     def describe_sources() -> list[dict[str, Any]]:
         return [
-            {**entry, "role": role} for role, text in given.items() for entry in provenance.describe(text)
+            {**entry, "role": role}
+            for role, text in given.items()
+            if text
+            for entry in provenance.describe(text)
         ]
 
     return Step(

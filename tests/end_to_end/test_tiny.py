@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 
 from fastvocab.config import STAGES
 from fastvocab.recipes import new_language
-from fastvocab.run import read_records
+from fastvocab.run import last_checkpoint, read_records
 from tests.conftest import tiny_run
 
 RECIPE = [sys.executable, "-m", "fastvocab.recipes.new_language"]
@@ -97,6 +98,46 @@ def test_the_config_it_leaves_is_re_runnable(
 ) -> None:
     assert new_language.main(["--config", str(finished[0] / "config.yaml")]) == 0
     assert capsys.readouterr().err.count("reused") == len(STAGES)
+
+
+def test_a_moved_run_is_gone_on_with_where_its_text_is_not(
+    finished: tuple[Path, str], tied_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "tiny")
+    assert new_language.main(tiny_run(tied_llama, tmp_path / "gone", tmp_path)) == 0
+    assert capsys.readouterr().err.count("reused") == len(STAGES)
+
+
+def test_text_that_changes_its_part_is_read_again(
+    finished: tuple[Path, str], tied_llama: Path, text_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = [
+        f"corpus.train={text_folder / 'en.jsonl'}",
+        f"corpus.replay={text_folder / 'uk.jsonl'}",
+        "--dry-run",
+    ]
+    assert new_language.main(tiny_run(tied_llama, text_folder, finished[0].parent, *more)) == 0
+    assert "10-corpus" in capsys.readouterr().err.split("run again")[0]
+
+
+def test_a_checkpoint_made_from_an_earlier_stage_is_not_the_run_s_last(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "tiny"
+    shutil.copytree(finished[0], folder)
+    assert last_checkpoint(folder).name == "50-instruct"
+    record = folder / "40-pretrain" / "stage.json"
+    data = json.loads(record.read_text(encoding="utf-8"))
+    data["outputs"][0]["sha256"] = "made anew"
+    record.write_text(json.dumps(data), encoding="utf-8")
+    assert last_checkpoint(folder).name == "40-pretrain"
+
+
+def test_one_s_own_model_without_text_is_not_given_ukrainian(
+    tied_llama: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert new_language.main([f"model.base={tied_llama}", "--dry-run"]) == 2
+    assert "corpus.train is missing" in capsys.readouterr().err
 
 
 def test_new_settings_run_again_from_there_on(

@@ -128,10 +128,11 @@ def test_a_bad_base_model(
         ("generate", 2, "Missing argument"),
         ("generate x y --tokns 3", 2, "--tokns"),
         ("nonsense", 2, "nonsense"),
-        ("generate x y --tokens many", 2, "many"),
+        ("generate x y --tokens many", 2, "valid integer"),
         ("inspect nowhere", 5, "holds no checkpoint"),
         ("tokenizer check nowhere.d/x y", 4, "no folder"),
-        ("extend --base ./nowhere --tokenizer x --out y", 4, "no folder"),
+        ("extend --base ./nowhere --tokenizer x --out y", 2, "no new_tokens.jsonl"),
+        ("extend --base ./nowhere --tokenizer x --out .", 2, "is there already"),
     ],
 )
 def test_a_wrong_command_line(
