@@ -17,6 +17,7 @@ from fastvocab.model import reference
 from fastvocab.model.reference import Base
 from fastvocab.run import Run, Step
 from fastvocab.tokenizer import base as tokenizers
+from fastvocab.tokenizer.size import MOST
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def estimate_sizes(config: Config, base: Base) -> Estimate:
     model = base.config.get("text_config") or base.config
     rows, width = int(model["vocab_size"]), int(model["hidden_size"])
     matrices = 1 if base.config.get("tie_word_embeddings", model.get("tie_word_embeddings", True)) else 2
-    new = config.tokenizer.new_tokens
+    new = MOST if config.tokenizer.new_tokens == "auto" else config.tokenizer.new_tokens
     trained = (rows + new) * width * matrices
     linear = sum(f.stat().st_size for f in base.folder.glob("*.safetensors"))
     # rows in float32; an adapter of rank 32 on all linear modules is about a hundredth of the weights per 4 ranks

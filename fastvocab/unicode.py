@@ -34,6 +34,19 @@ def script_of(char: str) -> str:
     return _script(char)
 
 
+@lru_cache(maxsize=64)
+def script_ranges(scripts: frozenset[str]) -> tuple[tuple[int, int], ...]:
+    """First and last code point of each run of characters of ``scripts``."""
+    from fontTools.unicodedata import Scripts
+
+    ends = [*Scripts.RANGES[1:], 0x110000]
+    return tuple(
+        (first, stop - 1)
+        for first, stop, name in zip(Scripts.RANGES, ends, Scripts.VALUES)
+        if name in scripts
+    )
+
+
 @lru_cache(maxsize=1)
 def _letter_table() -> tuple[list[str], Any]:
     """Names, and for each code point the index of its letter's script: 0 for no letter, 1 for one of none.

@@ -89,8 +89,16 @@ class CorpusSection(Section):
 class TokenizerSection(Section):
     """The new tokens."""
 
-    new_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 8000
-    """How many tokens to add. Each is one row in the embedding matrix (and one in the head, where it is separate)."""
+    new_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] = "auto"
+    """How many tokens to add; auto adds thousands as long as they pay. Each is one row in the embedding matrix (and one in the head, where it is separate)."""
+    method: Literal["auto", "continued", "sentencepiece"] = "auto"
+    """How new tokens are found: by continuing the base's own merges over the text (continued), by training SentencePiece on it (sentencepiece), or by both, taking the better on held-out text (auto)."""
+    sentencepiece: Literal["bpe", "unigram"] = "bpe"
+    """Algorithm of method sentencepiece."""
+    pretokenizer: Literal["auto", "repair", "keep"] = "auto"
+    """Whether the base's regex may be changed for the target script where it cuts words: where that takes off 2% of the tokens a word needs (auto), wherever it takes off anything (repair), or never (keep). Other programs may know a regex by name only: llama.cpp does."""
+    sample_mb: Annotated[float, Field(gt=0)] = 20
+    """Text that tokens are learnt from, in megabytes, drawn evenly from corpus.train."""
 
 
 class ExtendSection(Section):

@@ -55,6 +55,43 @@ def base(config: Config) -> Base:
     return _resolve(config.model.base)
 
 
+def tokenizer_settings(config: Config) -> dict[str, Any]:
+    """What the tokenizer stage takes from the configuration."""
+    section = config.tokenizer
+    auto = section.new_tokens == "auto"
+    return {
+        "new_tokens": section.new_tokens,
+        "method": section.method,
+        "sentencepiece": section.sentencepiece,
+        "pretokenizer": section.pretokenizer,
+        "max_bytes": int(section.sample_mb * 1e6),
+        "config": base(config).config,
+        "training_tokens": training_tokens(config) if auto else None,
+    }
+
+
+def training_tokens(config: Config) -> int | None:
+    """Tokens of the new language that pretraining will see, None for one pass over the text.
+
+    For a budget in minutes an estimate, good to a factor of two: there is no model yet to measure.
+    """
+    from fastvocab.model import speed
+    from fastvocab.tokenizer.size import Cost
+    from fastvocab.train.loop import batch_size
+
+    section = config.pretrain
+    limits: list[float] = []
+    if section.tokens is not None:
+        limits.append(section.tokens)
+    if section.steps is not None:
+        limits.append(section.steps * batch_size(section) * section.accumulate * section.block)
+    cost = Cost.read(base(config).config)
+    if section.minutes is not None and cost is not None:
+        limits.append(section.minutes * 60 * speed.tokens_per_second(cost.of_token(0)))
+    share = 1 - section.replay if config.corpus.replay else 1.0
+    return int(min(limits) * share) if limits else None
+
+
 def chat(config: Config, *, heldout: bool) -> Iterator[dict[str, Any]]:
     """Chat rows for training, or those held out by a hash of the conversation; none where there is no chat data."""
     if not config.instruct.train:

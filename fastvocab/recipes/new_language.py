@@ -23,6 +23,7 @@ from fastvocab.train.instruct import template_text
 EMBEDDED: dict[str, Any] = {
     "name": "smollm2-ukrainian",
     "corpus": {"train": "package:ua-gec", "replay": "package:pydoc-topics", "language": "uk"},
+    "tokenizer": {"new_tokens": 8000},
     "pretrain": {"minutes": 2.2, "save_minutes": 1, "embedding_learning_rate": 3e-4},
     "instruct": {"train": "package:chatterbot-corpus/ukrainian", "minutes": 0.4, "save_minutes": 1},
     "evaluate": {"heldout_bytes": 16_000, "replay_bytes": 10_000, "sample_tokens": 24},
@@ -56,9 +57,9 @@ def steps(run: Run) -> list[Step]:
             folder,
             heldout=text / "heldout.jsonl",
             replay=text / "replay_heldout.jsonl",
-            new_tokens=config.tokenizer.new_tokens,
             scripts=frozenset(context.figures["corpus"]["target_scripts"]),
             seed=seed,
+            **common.tokenizer_settings(config),
         )
 
     def extend(folder: Path, context: Context) -> dict[str, Any]:

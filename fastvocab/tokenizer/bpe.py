@@ -29,22 +29,24 @@ def byte_alphabet() -> dict[int, str]:
 
 
 @cache
-def _bytes_of_alphabet() -> dict[str, int]:
-    return {char: byte for byte, char in byte_alphabet().items()}
+def _tables() -> tuple[dict[int, str], dict[int, int]]:
+    """For `str.translate`: Latin-1 characters (bytes) to the alphabet, and back; what is not in the alphabet
+    goes where Latin-1 cannot encode it."""
+    there = dict(byte_alphabet().items())
+    back = {ord(char): byte for byte, char in there.items()}
+    return there, {code: 0x10FFFF for code in range(256) if code not in back} | back
 
 
 def to_alphabet(text: str) -> str:
     """``text`` as UTF-8 bytes in the byte alphabet: " я" becomes "ĠÑı"."""
-    table = byte_alphabet()
-    return "".join(table[byte] for byte in text.encode("utf-8"))
+    return text.encode("utf-8").decode("latin-1").translate(_tables()[0])
 
 
 def from_alphabet(spelling: str) -> bytes | None:
     """The bytes of a byte-level token; None for a token outside the byte alphabet (a special token)."""
-    table = _bytes_of_alphabet()
     try:
-        return bytes(table[char] for char in spelling)
-    except KeyError:
+        return spelling.translate(_tables()[1]).encode("latin-1")
+    except UnicodeEncodeError:
         return None
 
 

@@ -10,7 +10,7 @@ from fastvocab.tokenizer.base import Base
 from fastvocab.tokenizer.bpe import encode, from_alphabet, to_alphabet, to_text
 from fastvocab.tokenizer.grow import CUT, EXISTS, NORMALISED, OUTSIDE, Grower, Grown
 from fastvocab.tokenizer.guard import Guard
-from fastvocab.tokenizer.train import Cut
+from fastvocab.tokenizer.words import Cut
 
 
 def cutter(base: Base) -> Cut:
@@ -20,9 +20,10 @@ def cutter(base: Base) -> Cut:
     def cut(text: str) -> list[str]:
         if normalizer is not None:
             text = normalizer.normalize_str(text)
-        parts = [from_alphabet(part) for part, _ in pre_tokenizer.pre_tokenize_str(text)]
-        assert all(part is not None for part in parts), "a byte-level pre-tokenizer spells bytes"
-        return [part.decode("utf-8", "replace") for part in parts if part] or [text]
+        # by the offsets: decoding the parts from the byte alphabet takes as long as cutting
+        return [
+            text[start:end] for _, (start, end) in pre_tokenizer.pre_tokenize_str(text) if end > start
+        ] or [text]
 
     return cut
 
@@ -57,6 +58,7 @@ def grow(base: Base, wanted: list[str], *, limit: int, guard: Guard) -> Grown:
         forget=lambda a, b: ranks.__delitem__((a, b)),
         allows=allows,
         limit=limit,
+        whole=lambda spelling: to_text(from_alphabet(spelling) or b"\xff") is not None,
     )
     places = {to_alphabet(text): place for place, text in enumerate(wanted)}
     for text in wanted:
@@ -89,12 +91,16 @@ def describe(base: Base, tokens: list[str]) -> list[tuple[str | None, list[int]]
     A spelling outside the byte alphabet (a token that another tool added) is its own text, with no base ids.
     """
     ranks = _ranks(base)
+    cut = cutter(base)
     rows: list[tuple[str | None, list[int]]] = []
     for token in tokens:
         raw = from_alphabet(token)
+        text = None if raw is None else to_text(raw)
         if raw is None or any(symbol not in base.vocab for symbol in token):
-            rows.append((token if raw is None else to_text(raw), []))
+            rows.append((token if raw is None else text, []))
             continue
-        ids = [base.vocab[part] for part in encode(token, lambda a, b: ranks.get((a, b)))]
-        rows.append((to_text(raw), ids))
+        # the base itself may cut what a repaired pre-tokenizer leaves whole
+        parts = [token] if text is None else [to_alphabet(part) for part in cut(text)]
+        merged = (encode(part, lambda a, b: ranks.get((a, b))) for part in parts)
+        rows.append((text, [base.vocab[symbol] for symbols in merged for symbol in symbols]))
     return rows

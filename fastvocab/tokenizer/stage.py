@@ -1,15 +1,16 @@
-"""The tokenizer stage: train, merge, write, prove, measure."""
+"""The tokenizer stage: find new tokens, merge them, write, prove, measure."""
 
 from __future__ import annotations
 
 import json
+import resource
 import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastvocab import files
 from fastvocab.console import say, warn
@@ -17,19 +18,19 @@ from fastvocab.errors import DataError
 from fastvocab.tokenizer import base as bases
 from fastvocab.tokenizer import folder, verify
 from fastvocab.tokenizer.base import Base
+from fastvocab.tokenizer.find import Found, Method, Request, find
 from fastvocab.tokenizer.guard import Guard, protectable
 from fastvocab.tokenizer.measure import lines_of, measure
-from fastvocab.tokenizer.merge import Merged, candidates, cutter, merge
+from fastvocab.tokenizer.merge import Merged, assemble
+from fastvocab.tokenizer.pretokenizer import Repair, repair
+from fastvocab.tokenizer.size import Cost
 from fastvocab.tokenizer.text import read_texts
-from fastvocab.tokenizer.train import Trained, train_sentencepiece
-from fastvocab.tokenizer.verify import check
+from fastvocab.tokenizer.train import Algorithm, fresh
+from fastvocab.tokenizer.words import Words, count_target_words, draw
 from fastvocab.unicode import dominant_scripts, letter_scripts
 
-__all__ = ["build", "check"]
-
-#: Pieces trained for each new token wanted. Some exist in the base, and with a Latin-script target most
-#: learnt pieces are all-ASCII and dropped, so that case trains more: the trainer takes little longer.
-_SPARE, _SPARE_LATIN, _SPARE_AT_LEAST = 1.5, 4.0, 500
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 #: Replay and held-out text is read up to this many lines; the proofs compare each of them.
 _MOST_LINES = 20_000
@@ -44,17 +45,22 @@ def build(
     *,
     heldout: Path,
     replay: Path | None = None,
-    new_tokens: int,
+    new_tokens: int | Literal["auto"],
+    method: Method | Literal["auto"] = "auto",
+    sentencepiece: Algorithm = "bpe",
+    pretokenizer: Literal["auto", "repair", "keep"] = "auto",
     scripts: frozenset[str] | None = None,
+    config: dict[str, Any] | None = None,
+    training_tokens: int | None = None,
     seed: int = 0,
     threads: int = 2,
     max_bytes: int = 20_000_000,
 ) -> dict[str, Any]:
-    """Extend a base tokenizer with pieces learnt from a text, prove it, and measure it.
+    """Extend a base tokenizer with tokens learnt from a text, prove it, and measure it.
 
-    Writes into ``out``: the Hugging Face tokenizer files, ``sentencepiece.model`` (as trained),
-    ``new_tokens.jsonl`` (a line for each new row, in id order: ``id``, ``token``, ``text`` or null for a byte
-    fragment, ``base_ids``), and ``merge.json`` with what is returned.
+    Writes into ``out``: the Hugging Face tokenizer files, ``sentencepiece.model`` (as trained, where that
+    method was tried), ``new_tokens.jsonl`` (a line for each new row, in id order: ``id``, ``token``, ``text``
+    or null for a byte fragment, ``base_ids``), and ``merge.json`` with what is returned.
 
     Args:
         base: folder of the base tokenizer.
@@ -62,8 +68,14 @@ def build(
         out: an empty folder.
         heldout: jsonl file with text of the same language that was not trained on.
         replay: jsonl file with text of the base's own languages, which must keep its ids.
-        new_tokens: rows to add; fewer if the text supports fewer, with the reason in the figures.
+        new_tokens: rows to add; fewer if the text supports fewer, with the reason in the figures; "auto" for
+            as many as pay (`size.choose`).
+        method: how new tokens are found; "auto" tries both and takes the better on held-out text.
+        sentencepiece: algorithm of that method.
+        pretokenizer: whether the base's regex may be repaired where it cuts the target's words.
         scripts: ISO 15924 codes of the target scripts; found from the training text if None.
+        config: config.json of the base model, from which "auto" knows what a row costs.
+        training_tokens: the training budget, where one is set, for "auto".
         seed: draws the training sample.
         threads: threads for training.
         max_bytes: size of the training sample, UTF-8.
@@ -76,54 +88,59 @@ def build(
         DataError: if the text supports no new tokens or a file is not as it should be.
     """
     started = time.perf_counter()
-    if new_tokens < 1:
+    if new_tokens != "auto" and new_tokens < 1:
         raise DataError(f"new_tokens is {new_tokens}", rule="at least 1 new token", fix="ask for 1 or more")
     source = bases.read(base)
     say(f"base tokenizer: {source.kind}, {source.next_id:,} ids")
+    if source.disagreement:
+        warn(f"{source.disagreement}; tokenizer.json leads, no tokenizer.model is written")
     scripts = scripts or _detect(train)
     own = lines_of(islice(read_texts(replay), _MOST_LINES))[:_MOST_LINES] if replay else []
     held = lines_of(islice(read_texts(heldout), _MOST_LINES))[:_MOST_LINES]
 
-    spare = _SPARE_LATIN if "Latn" in scripts else _SPARE
-    trained = train_sentencepiece(
-        read_texts(train),
-        out / "sentencepiece.model",
-        pieces=int(new_tokens * spare) + _SPARE_AT_LEAST,
-        scripts=scripts,
-        seed=seed,
+    words = draw(read_texts(train), scripts=scripts, max_bytes=max_bytes, seed=seed)
+    repaired = repair(source, words, pretokenizer)
+    _say_repair(repaired)
+    guard = Guard(scripts, own if protectable(own, scripts) else (), words.chars)
+    held_words = count_target_words(held, guard)
+    request = Request(
+        words,
+        held_words or words.counts,
+        guard,
+        new_tokens=None if new_tokens == "auto" else new_tokens,
+        method=None if method == "auto" else method,
+        algorithm=sentencepiece,
+        cost=Cost.read(config) if config else None,
+        training_tokens=training_tokens,
         threads=threads,
-        max_bytes=max_bytes,
-        cut=cutter(source),
     )
-    say(
-        f"trained SentencePiece: {len(trained.pieces):,} pieces from {trained.words:,} words, "
-        f"{trained.seconds} s"
-    )
-
-    merging = time.perf_counter()
-    guard = Guard(scripts, own if protectable(own, scripts) else (), trained.chars)
-    wanted, ascii_only = candidates(trained.pieces, trained.chars, guard)
-    merged = merge(source, wanted, new_tokens=new_tokens, guard=guard)
+    drawn = time.perf_counter()
+    found = find(repaired.base, request, out)
+    best = found[0]
+    merged = assemble(source, repaired.base, best.grown)
     if not merged.tokens:
         raise DataError(
-            f"no new token can be added: {_reasons(merged.grown.rejected, ascii_only)}",
+            f"no new token can be added: {_reasons(best)}",
             rule="a new token is learnt from the target script and leaves other text alone",
             fix="give more text in the target language",
         )
-    merge_seconds = round(time.perf_counter() - merging, 2)
-    reason = _shortfall(len(merged.tokens), new_tokens, trained, merged, ascii_only)
+    reason = _shortfall(len(merged.tokens), new_tokens, words, best)
     if reason:
         warn(reason)
-    _write(source, merged, out)
-    say(f"merged {len(merged.tokens):,} new tokens, {merge_seconds} s")
+    _say_found(found, new_tokens)
+    loaded = folder.load_auto(source.folder)
+    _write(source, merged, loaded, out)
 
     proving = time.perf_counter()
     extended = bases.read(out)
-    proofs = verify.verify(source, extended, scripts, verify.Texts(own, held))
+    proofs = verify.verify(source, extended, scripts, verify.Texts(own, held), loaded)
     verify.require(proofs)
+    measuring = time.perf_counter()
     new_ids = frozenset(token.id for token in merged.tokens)
     before, after = measure(source.tokenizer, held), measure(extended.tokenizer, held, new_ids=new_ids)
-    _say_gain(before, after)
+    alone = measure(fresh(words, len(merged.tokens), threads), held)
+    _say_gain(before, after, alone)
+    done = time.perf_counter()
     figures = {
         "kind": str(source.kind),
         "scripts": sorted(scripts),
@@ -132,28 +149,84 @@ def build(
         "new_tokens": len(merged.tokens),
         "new_tokens_asked": new_tokens,
         "fewer_because": reason,
+        "method": best.method,
+        "methods": [_describe(one, len(merged.tokens)) for one in found],
+        "pretokenizer": {
+            "changed": repaired.changed,
+            "reason": repaired.reason,
+            "floor_before": asdict(repaired.before),
+            "floor_after": asdict(repaired.after),
+        },
         "intermediates": len(merged.grown.intermediates),
+        "never_fire": sum(not best.pruned.fires[token.token] for token in merged.tokens),
         "byte_fragments": sum(token.text is None for token in merged.tokens),
         "merges": len(merged.grown.merges),
-        "passed_over": dict(merged.grown.rejected) | {"no target-script character": ascii_only},
+        "passed_over": dict(merged.grown.rejected)
+        | {"no target-script character": best.ascii_only, "never fire": best.pruned.dropped},
         "trained": {
-            "pieces": len(trained.pieces),
-            "pieces_asked": trained.asked,
-            "documents": trained.documents,
-            "words": trained.words,
-            "bytes": trained.bytes,
+            "pieces": best.pieces,
+            "documents": words.documents,
+            "words": len(words.counts),
+            "bytes": words.bytes,
+            "corpus_bytes": words.total_bytes,
         },
-        "heldout": {"base": before, "extended": after},
+        "heldout": {"base": before, "extended": after, "fresh": alone},
         "proofs": [asdict(proof) for proof in proofs],
         "seconds": {
-            "train": trained.seconds,
-            "merge": merge_seconds,
-            "prove_and_measure": round(time.perf_counter() - proving, 2),
-            "total": round(time.perf_counter() - started, 2),
+            "read": round(drawn - started, 2),
+            "find": round(proving - drawn, 2),
+            "prove": round(measuring - proving, 2),
+            "measure": round(done - measuring, 2),
+            "total": round(done - started, 2),
         },
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
     files.write_json(out / "merge.json", figures)
     return figures
+
+
+def _describe(found: Found, size: int) -> dict[str, Any]:
+    """What one method came to, with the curve at round sizes."""
+    most = len(found.pruned.grown.tokens)
+    sizes = [n for n in (0, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000) if n <= most]
+    return {
+        "method": found.method,
+        "pieces": found.pieces,
+        "tokens": most,
+        "heldout_words": found.curve.words,
+        "tokens_per_heldout_word": found.heldout(size),
+        "curve": {str(n): found.heldout(n) for n in sorted({*sizes, size, most})},
+        "size": found.choice.size,
+        "size_because": found.choice.reason,
+        "seconds": found.seconds,
+    }
+
+
+def _say_repair(repaired: Repair) -> None:
+    before, after = repaired.before, repaired.after
+    if repaired.changed:
+        say(
+            f"pre-tokenizer: a {before.unit} needs {before.tokens:.2f} tokens however many merges there are; "
+            f"repaired for this script: {after.tokens:.2f}"
+        )
+    elif before.unit == "word" and before.tokens > 1.02:
+        causes = ", ".join(f"{name} {n:g}" for name, n in before.causes.items())
+        say(
+            f"pre-tokenizer: a word needs {before.tokens:.2f} tokens however many merges there are (cuts for "
+            f"each 1,000 words: {causes}); {repaired.reason}"
+        )
+
+
+def _say_found(found: list[Found], new_tokens: int | str) -> None:
+    best = found[0]
+    size = best.choice.size
+    unit = "held-out word"
+    line = f"{best.method}: {size:,} new tokens, {best.heldout(0):.2f} -> {best.heldout(size):.3f} tokens per {unit}"
+    for other in found[1:]:
+        line += f"; {other.method} {other.heldout(size):.3f} ({other.heldout(size) / best.heldout(size) - 1:+.1%})"
+    say(line)
+    if new_tokens == "auto":
+        say(f"{size:,} new tokens: {best.choice.reason}")
 
 
 def _detect(train: Path) -> frozenset[str]:
@@ -170,24 +243,23 @@ def _detect(train: Path) -> frozenset[str]:
     return scripts
 
 
-def _reasons(rejected: Counter[str], ascii_only: int) -> str:
-    counts = Counter(rejected) + Counter({"no target-script character": ascii_only})
+def _reasons(found: Found) -> str:
+    counts = Counter(found.pruned.grown.rejected)
+    counts += Counter({"no target-script character": found.ascii_only, "never fire": found.pruned.dropped})
     return "; ".join(f"{number:,} {name}" for name, number in counts.most_common()) or "no candidates"
 
 
-def _shortfall(given: int, asked: int, trained: Trained, merged: Merged, ascii_only: int) -> str | None:
-    if given >= asked:
+def _shortfall(given: int, asked: int | str, words: Words, found: Found) -> str | None:
+    if asked == "auto" or given >= int(asked):
         return None
     return (
-        f"{given:,} new tokens instead of {asked:,}: the text ({trained.bytes:,} bytes, {trained.words:,} "
-        f"distinct words) supports {len(trained.pieces):,} pieces; passed over: "
-        f"{_reasons(merged.grown.rejected, ascii_only)}"
+        f"{given:,} new tokens instead of {asked:,}: the text ({words.bytes:,} bytes, {len(words.counts):,} "
+        f"distinct words) supports {found.pieces:,} pieces; passed over: {_reasons(found)}"
     )
 
 
-def _write(source: Base, merged: Merged, out: Path) -> None:
-    loaded = folder.load_auto(source.folder)
-    folder.copy_settings(source.folder, out, loaded)
+def _write(source: Base, merged: Merged, loaded: PreTrainedTokenizerFast, out: Path) -> None:
+    folder.copy_settings(source.folder, out, loaded, merged.spec)
     files.write_text(out / "tokenizer.json", json.dumps(merged.spec, ensure_ascii=False, indent=1) + "\n")
     if merged.proto is not None:
         (out / "tokenizer.model").write_bytes(merged.proto)
@@ -195,7 +267,10 @@ def _write(source: Base, merged: Merged, out: Path) -> None:
     files.write_text(out / "new_tokens.jsonl", "".join(rows))
 
 
-def _say_gain(before: dict[str, Any], after: dict[str, Any]) -> None:
+def _say_gain(before: dict[str, Any], after: dict[str, Any], alone: dict[str, Any]) -> None:
     key = f"tokens_per_{before['unit']}"
     if before[key] and after[key]:
-        say(f"tokens per {before['unit']} on held-out text: {before[key]:.2f} -> {after[key]:.2f}")
+        say(
+            f"tokens per {before['unit']} on held-out text: {before[key]:.2f} -> {after[key]:.2f} "
+            f"(a fresh SentencePiece model of as many pieces: {alone[key]:.2f})"
+        )

@@ -6,22 +6,32 @@ Everything is asked of the files as they were written: through the tokenizers li
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fastvocab.errors import ModelError
+from fastvocab.errors import DataError, ModelError
 from fastvocab.tokenizer import folder, proofs
 from fastvocab.tokenizer.base import Base, read
-from fastvocab.tokenizer.measure import lines_of
+from fastvocab.tokenizer.guard import Guard
+from fastvocab.tokenizer.measure import encode_all, lines_of, measure
 from fastvocab.tokenizer.proofs import Proof, Texts
-from fastvocab.tokenizer.text import read_texts
 from fastvocab.unicode import dominant_scripts, letter_scripts
 
-__all__ = ["Proof", "Texts", "check", "require", "verify"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+__all__ = ["Proof", "Texts", "check", "require", "rows", "verify"]
 
 
-def verify(base: Base, extended: Base, scripts: frozenset[str], texts: Texts) -> list[Proof]:
+def verify(
+    base: Base,
+    extended: Base,
+    scripts: frozenset[str],
+    texts: Texts,
+    auto_base: PreTrainedTokenizerFast | None = None,
+) -> list[Proof]:
     """Run every proof on an extended tokenizer folder.
 
     Args:
@@ -29,8 +39,10 @@ def verify(base: Base, extended: Base, scripts: frozenset[str], texts: Texts) ->
         extended: the extended folder, likewise.
         scripts: the target scripts.
         texts: lines to compare on, beside the built-in ones.
+        auto_base: the base as `folder.load_auto` gives it, where it is loaded already (2 s for Llama-3).
     """
-    auto_base, auto = folder.load_auto(base.folder), folder.load_auto(extended.folder)
+    auto_base = auto_base or folder.load_auto(base.folder)
+    auto = folder.load_auto(extended.folder)
     results = [
         proofs.old_ids(base, extended),
         proofs.special_tokens(base, extended),
@@ -41,7 +53,7 @@ def verify(base: Base, extended: Base, scripts: frozenset[str], texts: Texts) ->
         proofs.round_trip(base, extended, texts),
         proofs.loaders(base, extended, auto_base, auto, texts),
     ]
-    if extended.proto is not None:
+    if extended.proto is not None or extended.disagreement is not None:
         results.append(proofs.sentencepiece_file(base, extended, texts))
     return results
 
@@ -62,26 +74,103 @@ def require(results: list[Proof]) -> None:
         )
 
 
-def check(base: Path, extended: Path, corpus: Path | None = None) -> dict[str, Any]:
+def check(base: Path, extended: Path, corpus: Iterable[str] = ()) -> dict[str, Any]:
     """Compare any extended tokenizer folder with its base.
 
     Args:
         base: folder of the base tokenizer.
         extended: folder of the extended one, made by fastvocab or anything else.
-        corpus: jsonl file with ``{"text"}`` in the target language, for the round trip.
+        corpus: texts to measure on and to compare: lines with the target script must decode to themselves,
+            lines without it must keep their ids.
 
     Returns:
-        ``passed``, ``scripts``, ``new_tokens``, and ``proofs`` with name, passed and detail of each.
+        ``passed``, ``scripts``, ``new_tokens``, ``proofs`` (name, passed and detail of each), and, where
+        there is a corpus, ``corpus``: the figures of `measure.measure` for ``base`` and ``extended``, and
+        ``never_fired``, the new tokens that do not occur in it.
+
+    Raises:
+        ModelError: if one of the folders holds no tokenizer that can be read.
+        DataError: if a text holds a lone surrogate.
     """
     one, two = read(base), read(extended)
     added = proofs.new_ids(one, two)
-    spelt = "".join(text or "" for text, _ in proofs.described(one, list(added)))
+    spelt = "".join(
+        token if token in two.added else text or ""
+        for token, (text, _) in zip(added, proofs.described(one, list(added)))
+    )
     scripts = dominant_scripts(letter_scripts("".join(char for char in spelt if char > "\x7f")), share=0.05)
-    texts = Texts(heldout=lines_of(read_texts(corpus)) if corpus else [])
+    lines = lines_of(_valid(corpus))
+    guard = Guard(scripts)
+    target = [guard.has_target(line) for line in lines]
+    texts = Texts(
+        replay=[line for line, is_target in zip(lines, target) if not is_target],
+        heldout=[line for line, is_target in zip(lines, target) if is_target],
+    )
     results = verify(one, two, scripts, texts)
-    return {
+    report: dict[str, Any] = {
         "passed": all(proof.passed for proof in results),
         "scripts": sorted(scripts),
         "new_tokens": len(added),
         "proofs": [asdict(proof) for proof in results],
     }
+    if lines:
+        unused = set(added.values()).difference(*encode_all(two.tokenizer, lines))
+        report["corpus"] = {
+            "base": measure(one.tokenizer, lines),
+            "extended": measure(two.tokenizer, lines, new_ids=frozenset(added.values())),
+            "never_fired": len(unused),
+        }
+    return report
+
+
+def _valid(texts: Iterable[str]) -> Iterable[str]:
+    for number, text in enumerate(texts, 1):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"text {number} holds a lone surrogate (character {error.start})",
+                rule="text is valid Unicode",
+                fix="clean the text with the corpus stage",
+            ) from None
+        yield text
+
+
+def rows(results: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """Proofs as rows of a table: name, ``ok`` or ``FAILED``, and a figure.
+
+    Args:
+        results: proofs as `check` returns them and merge.json holds them.
+    """
+    table = []
+    for proof in results:
+        name = str(proof["name"]).replace("_", " ")
+        table.append((name, "ok" if proof["passed"] else "FAILED", _figure(proof["name"], proof["detail"])))
+    return table
+
+
+#: The figure of each proof, from its detail.
+_FIGURES = {
+    "old_ids_identical": "{tokens:,} tokens, {moved:,} moved",
+    "special_tokens_identical": "{tokens:,} special and added tokens, {changed:,} changed",
+    "other_text_identical": "{lines:,} lines, {characters:,} characters, {wrong:,} changed",
+    "new_tokens_reachable": "{new_tokens:,} tokens, {unreachable:,} unreachable, {fragments:,} byte fragments",
+    "round_trip_exact": "{lines:,} lines, {wrong:,} wrong, {inexact_in_the_base_too:,} inexact as in the base",
+    "same_ids_after_reload": "{lines:,} lines, {changed:,} changed",
+    "sentencepiece_file_agrees": "{lines:,} lines, {unequal:,} unequal",
+}
+
+
+def _figure(name: str, detail: Mapping[str, Any]) -> str:
+    if name == "chat_template_identical":
+        return "no template" if not detail["template"] else f"{detail.get('ids_changed', 0)} ids changed"
+    if name == "settings_identical":
+        changed = ", ".join(detail["changed"])
+        return f"{detail['settings']} settings, {f'changed: {changed}' if changed else '0 changed'}"
+    values = dict(detail)
+    if name == "other_text_identical":
+        values["lines"] = detail["replay_lines"] + detail["built_in_lines"]
+        values["wrong"] = detail["lines_changed"] + detail["characters_changed"]
+    if name == "new_tokens_reachable":
+        values["fragments"] = len(detail["byte_fragments"])
+    return _FIGURES[name].format(**values) if name in _FIGURES else ""

@@ -8,7 +8,10 @@ import pytest
 from tokenizers import Tokenizer, models, trainers
 
 from fastvocab.errors import ModelError
+from fastvocab.tokenizer import probes, samples
 from fastvocab.tokenizer.base import Kind, read
+from tests.conftest import english
+from tests.tokenizer.conftest import package
 
 
 @pytest.mark.parametrize(
@@ -109,4 +112,79 @@ def test_two_forms_that_disagree_are_refused(mistral_base: Path, tmp_path: Path)
     shutil.copy(mistral_base / "tokenizer.model", tmp_path / "tokenizer.model")
     (tmp_path / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
     with pytest.raises(ModelError, match="disagree on 2 ids"):
+        read(tmp_path)
+
+
+def reuploaded(mistral_base: Path, folder: Path, *, own: bool) -> Path:
+    """Both files of Mistral: tokenizer.json as fastvocab converts it, or as transformers does."""
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(mistral_base).save_pretrained(folder)
+    if own:
+        (folder / "tokenizer.json").write_text(json.dumps(read(mistral_base).spec), encoding="utf-8")
+    shutil.copy(mistral_base / "tokenizer.model", folder / "tokenizer.model")
+    return folder
+
+
+def test_both_files_of_one_tokenizer_are_taken_together_where_their_ids_are_equal(
+    mistral_base: Path, tmp_path: Path
+) -> None:
+    base = read(reuploaded(mistral_base, tmp_path, own=True))
+    assert base.kind is Kind.SENTENCEPIECE and base.disagreement is None and not base.converted
+    assert base.proto == (mistral_base / "tokenizer.model").read_bytes()
+
+
+def test_where_their_ids_differ_tokenizer_json_leads_and_the_difference_is_said(
+    mistral_base: Path, tmp_path: Path
+) -> None:
+    import sentencepiece
+
+    base = read(reuploaded(mistral_base, tmp_path, own=False))
+    assert base.kind is Kind.SENTENCEPIECE_JSON and base.proto is None
+    found = base.disagreement
+    assert found is not None and 0 < found.unequal < found.lines
+    other = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
+    theirs = other.encode(found.example)
+    assert base.tokenizer.encode(found.example, add_special_tokens=False).ids != theirs
+    assert found.sentencepiece[-1] == other.id_to_piece(theirs[-1])
+    file = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for line in samples.built_in():
+        assert base.tokenizer.encode(line).ids == file.encode(line).ids
+
+
+def test_a_tokenizer_model_with_other_merges_is_noticed(mistral_base: Path, tmp_path: Path) -> None:
+    """One swapped pair of scores: the vocabularies are the same, and so is nearly all text."""
+    from fastvocab.tokenizer.base import parse_proto
+
+    reuploaded(mistral_base, tmp_path, own=True)
+    proto = parse_proto((tmp_path / "tokenizer.model").read_bytes())
+    by_piece = {piece.piece: piece for piece in proto.pieces}
+    a, b = by_piece["▁t"], by_piece["th"]
+    a.score, b.score = b.score - 5000, a.score
+    (tmp_path / "tokenizer.model").write_bytes(proto.SerializeToString())
+    base = read(tmp_path)
+    assert base.disagreement is not None and "give different ids" in str(base.disagreement)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tekken_240718.json", "tekken_240911.json"])
+def test_tekken_gives_the_ids_of_mistral_common(name: str, tmp_path: Path) -> None:
+    from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+
+    shutil.copy(package("mistral_common") / "data" / name, tmp_path / "tekken.json")
+    base, other = read(tmp_path), Tekkenizer.from_file(str(tmp_path / "tekken.json"))
+    assert base.kind is Kind.BYTE_LEVEL and base.converted
+    # the file holds more ranks than the model has rows: both cut it at the same place
+    assert base.next_id == other.n_words == 131072
+    assert base.vocab["<s>"] == other.bos_id and base.vocab["</s>"] == other.eos_id
+    lines = [*samples.built_in(), *samples.other_scripts(frozenset()), *probes.spaces()]
+    lines += [*probes.random_unicode(200), *(line for text in english(30) for line in text.splitlines())]
+    for line, encoding in zip(lines, base.tokenizer.encode_batch(lines, add_special_tokens=False)):
+        assert encoding.ids == other.encode(line, bos=False, eos=False), repr(line[:100])
+        assert base.tokenizer.decode(encoding.ids) == other.decode(encoding.ids)
+
+
+def test_a_damaged_tekken_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "tekken.json").write_text('{"config": {}, "vocab": []')
+    with pytest.raises(ModelError, match="cannot load"):
         read(tmp_path)

@@ -1,0 +1,158 @@
+"""Find the new tokens: by either method, or by both and the better one; as many as asked, or as many as pay."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Literal
+
+from fastvocab.tokenizer import merge
+from fastvocab.tokenizer.base import Base
+from fastvocab.tokenizer.continued import continue_bpe
+from fastvocab.tokenizer.grow import Grown
+from fastvocab.tokenizer.guard import Guard
+from fastvocab.tokenizer.prune import Pruned, grow_pruned, truncate
+from fastvocab.tokenizer.size import MOST, Choice, Cost, Curve, choose, draw_curve
+from fastvocab.tokenizer.spelling import count_parts
+from fastvocab.tokenizer.train import Algorithm, train_sentencepiece
+from fastvocab.tokenizer.words import Cut, Words
+
+Method = Literal["continued", "sentencepiece"]
+METHODS: tuple[Method, ...] = ("continued", "sentencepiece")
+
+#: Pieces trained for each new token wanted. Some exist in the base, and with a Latin-script target most
+#: pieces of SentencePiece are all-ASCII and dropped, so that case trains more: the trainer takes little longer.
+_SPARE, _SPARE_LATIN, _SPARE_AT_LEAST = 1.5, 4.0, 500
+#: Where those were not enough three times as many are trained, up to this many (Llama-3 has a quarter of the
+#: common pieces of Ukrainian).
+_MOST_PIECES = 200_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is looked for.
+
+    Attributes:
+        words: words of the training sample.
+        heldout: words of held-out text, with their counts.
+        guard: which merges may be added.
+        new_tokens: how many; None for as many as pay.
+        method: one of the two, or None for the better one.
+        algorithm: of SentencePiece.
+        cost: of the base model, for as many as pay.
+        training_tokens: the training budget, likewise.
+        threads: for training.
+    """
+
+    words: Words
+    heldout: Counter[str]
+    guard: Guard
+    new_tokens: int | None
+    method: Method | None = None
+    algorithm: Algorithm = "bpe"
+    cost: Cost | None = None
+    training_tokens: int | None = None
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one method found.
+
+    Attributes:
+        method: which.
+        pieces: how many pieces it learnt; ascii_only: of them without a target character.
+        pruned: the new tokens, all that fire.
+        curve: tokens of held-out words by the number of new ones.
+        choice: how many to take, and why.
+        seconds: for training and growing.
+    """
+
+    method: Method
+    pieces: int
+    ascii_only: int
+    pruned: Pruned
+    curve: Curve
+    choice: Choice
+    seconds: float
+
+    @property
+    def grown(self) -> Grown:
+        """The tokens to take."""
+        return truncate(self.pruned.grown, self.choice.size)
+
+    def heldout(self, size: int) -> float:
+        """Tokens for each held-out word with ``size`` new tokens."""
+        return round(self.curve.at(size) / self.curve.words, 4)
+
+
+def find(base: Base, request: Request, out: Path) -> list[Found]:
+    """Look for new tokens by each method asked for; the best first, by held-out tokens at the same size.
+
+    Args:
+        base: the base, with the pre-tokenizer that the extended one will have.
+        request: what is looked for.
+        out: folder for sentencepiece.model, where that is trained.
+    """
+    methods = [request.method] if request.method else METHODS
+    cut = cache(merge.cutter(base))  # each word is asked for several times
+    found = [_by(method, base, cut, request, out) for method in methods]
+    common = min(len(one.curve.tokens) - 1 for one in found)
+    if request.new_tokens:
+        common = max(one.choice.size for one in found)
+    return sorted(found, key=lambda one: one.curve.at(common))
+
+
+def _learn(
+    method: Method, base: Base, cut: Cut, request: Request, parts: Counter[str], pieces: int, out: Path
+) -> list[str]:
+    words = request.words
+    if method == "continued":
+        return continue_bpe(base, parts, pieces=pieces, longest=words.longest, guard=request.guard)
+    return train_sentencepiece(
+        words,
+        out / "sentencepiece.model",
+        pieces=pieces,
+        algorithm=request.algorithm,
+        threads=request.threads,
+        cut=cut,
+    )
+
+
+def _grow(base: Base, wanted: list[str], guard: Guard, size: int) -> Grown:
+    return merge.grow(base, wanted, limit=size, guard=guard)
+
+
+def _by(method: Method, base: Base, cut: Cut, request: Request, out: Path) -> Found:
+    started = time.perf_counter()
+    words, guard = request.words, request.guard
+    parts = count_parts(words.counts, cut, guard)
+    limit = request.new_tokens or MOST
+    spare = _SPARE_LATIN if "Latn" in words.scripts and method == "sentencepiece" else _SPARE
+    asked = int(limit * spare) + _SPARE_AT_LEAST
+    while True:
+        learnt = _learn(method, base, cut, request, parts, asked, out)
+        wanted, ascii_only = merge.candidates(learnt, words.chars, guard)
+        pruned = grow_pruned(base, parts, partial(_grow, base, wanted, guard), limit)
+        if len(pruned.grown.tokens) >= limit or len(learnt) < 0.9 * asked or asked > _MOST_PIECES:
+            break  # enough, or the text holds no more
+        asked *= 3
+    held = count_parts(request.heldout, cut, guard)
+    curve = draw_curve(base, pruned.grown, held, sum(request.heldout.values()))
+    if request.new_tokens:
+        given = len(pruned.grown.tokens)
+        choice = Choice(given, "as asked" if given == limit else "the text supports no more")
+    else:
+        choice = choose(
+            curve,
+            [pruned.fires[token] for token in pruned.grown.tokens],
+            sample_words=words.total,
+            cost=request.cost,
+            training_tokens=request.training_tokens,
+            passes=words.total_bytes / max(words.bytes, 1),
+        )
+    seconds = round(time.perf_counter() - started, 2)
+    return Found(method, len(learnt), ascii_only, pruned, curve, choice, seconds)

@@ -1,0 +1,115 @@
+"""Drop new tokens that never fire, and make up for them from the next candidates.
+
+A token may be learnt and then always be swallowed by later merges, or never be formed since older merges go
+before it. Where other tokens are built from it, it stays as a step on their way; where nothing is, its row
+would never be trained.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from fastvocab.tokenizer.base import Base
+from fastvocab.tokenizer.grow import Grown
+from fastvocab.tokenizer.merge import extend_spec
+from fastvocab.tokenizer.spelling import merge_all, spell
+
+#: How much more is grown than asked for, so that something is left to make up with.
+_MORE, _MORE_AT_LEAST = 1.1, 32
+_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """New tokens without those that never fire.
+
+    Attributes:
+        grown: what is left.
+        fires: how often each new token occurs in the training words as they are encoded now.
+        dropped: tokens that never fired.
+        exhausted: True if the candidates ran out.
+    """
+
+    grown: Grown
+    fires: Counter[str]
+    dropped: int
+    exhausted: bool
+
+
+def grow_pruned(base: Base, parts: Counter[str], grow: Callable[[int], Grown], limit: int) -> Pruned:
+    """Grow until ``limit`` tokens are left that fire or serve, or the candidates run out.
+
+    Args:
+        base: the base tokenizer.
+        parts: parts of the training words with their counts.
+        grow: gives at most so many new tokens, always in the same order.
+        limit: tokens wanted.
+    """
+    asked = max(int(limit * _MORE), limit + _MORE_AT_LEAST)
+    for _ in range(_ROUNDS):
+        grown = grow(asked)
+        fires = count_fires(base, grown, parts)
+        kept = drop_silent(grown, fires)
+        dropped = len(grown.tokens) - len(kept.tokens)
+        exhausted = len(grown.tokens) < asked
+        if exhausted or len(kept.tokens) >= limit:
+            break
+        asked += 2 * (limit - len(kept.tokens)) + _MORE_AT_LEAST
+    return Pruned(truncate(kept, limit), fires, dropped, exhausted)
+
+
+def count_fires(base: Base, grown: Grown, parts: Counter[str]) -> Counter[str]:
+    """How often each new token is in the encoded parts."""
+    spec = extend_spec(base, grown)
+    by_id: Counter[int] = Counter()
+    for number, ids in zip(
+        parts.values(), merge_all(spec, base.folder, [spell(base.kind, p) for p in parts])
+    ):
+        for i in ids:
+            if i >= base.next_id:
+                by_id[i] += number
+    return Counter({t: n for place, t in enumerate(grown.tokens) if (n := by_id[base.next_id + place])})
+
+
+def drop_silent(grown: Grown, fires: Counter[str]) -> Grown:
+    """``grown`` without tokens that neither fire nor serve: children before parents, so chains go whole.
+
+    Where no merge uses a token, it stays wherever it is formed: one that does not fire is never formed, and
+    taking its merge away changes nothing.
+    """
+    serves = Counter(part for pair in grown.merges for part in pair)
+    by_product: dict[str, list[tuple[str, str]]] = {}
+    for a, b in grown.merges:
+        by_product.setdefault(a + b, []).append((a, b))
+    silent: set[str] = set()
+    for token in reversed(grown.tokens):
+        if fires[token] or serves[token]:
+            continue
+        silent.add(token)
+        for pair in by_product.get(token, ()):
+            serves.subtract(pair)
+    return replace(
+        grown,
+        tokens=[token for token in grown.tokens if token not in silent],
+        merges=[(a, b) for a, b in grown.merges if a + b not in silent],
+        intermediates=grown.intermediates - silent,
+    )
+
+
+def truncate(grown: Grown, limit: int) -> Grown:
+    """The first ``limit`` tokens and the merges that lead to them.
+
+    What a later token would have swallowed fires itself then, so nothing falls silent by it.
+    """
+    if len(grown.tokens) <= limit:
+        return grown
+    late = set(grown.tokens[limit:])
+    end = next((place for place, (a, b) in enumerate(grown.merges) if a + b in late), len(grown.merges))
+    return replace(
+        grown,
+        tokens=grown.tokens[:limit],
+        merges=grown.merges[:end],
+        intermediates=grown.intermediates - late,
+    )
