@@ -262,19 +262,38 @@ def fertility(records: Records) -> Fertility | None:
 def tokenizer(records: Records) -> list[tuple[str, str]]:
     """What the tokenizer stage measured, as (label, value)."""
     found = figures(records, "tokenizer")
-    base, extended = (_heldout(records, when) for when in ("base", "extended"))
+    base, extended, fresh = (_heldout(records, when) for when in ("base", "extended", "fresh"))
     new, asked = number(found, "new_tokens"), number(found, "new_tokens_asked")
     out = []
     if new is not None:
         out.append(
             ("new tokens", count(new) + (f" of {count(asked)} asked for" if asked and asked > new else ""))
         )
+    for method in found.get("methods") or ():
+        value = number(method, "tokens_per_heldout_word")
+        if value is not None:
+            taken = ", taken" if method.get("method") == found.get("method") else ""
+            out.append((f"found by {method['method']}", f"{value:.3f} tokens for a held-out word{taken}"))
+    unit = str(extended.get("unit", "word"))
+    if (alone := number(fresh, f"tokens_per_{unit}")) is not None:
+        out.append((f"tokens per {unit} of a fresh SentencePiece model of as many pieces", f"{alone:.2f}"))
+    out += _pretokenizer(found.get("pretokenizer") or {})
     before, after = number(base, "bytes_per_token"), number(extended, "bytes_per_token")
     if before is not None and after is not None:
         out.append(("bytes per token", f"{before:.2f} before, {after:.2f} after"))
     if (used := number(extended, "new_tokens_used")) is not None:
         out.append(("new tokens that occur in the held-out text", f"{used:.0%}"))
     return out
+
+
+def _pretokenizer(found: dict[str, Any]) -> list[tuple[str, str]]:
+    before, after = found.get("floor_before") or {}, found.get("floor_after") or {}
+    if not before.get("tokens") or before["tokens"] == 1:
+        return []
+    value = f"{before['tokens']:.2f}"
+    if found.get("changed"):
+        value += f"; {after['tokens']:.2f} with the base's regex repaired for this script"
+    return [(f"tokens a {before['unit']} needs at least, as the base cuts it", value)]
 
 
 def proofs(records: Records) -> list[tuple[str, bool]]:

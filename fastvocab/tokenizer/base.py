@@ -31,6 +31,9 @@ __all__ = ["Base", "Disagreement", "Kind", "load_spec", "parse_proto", "read"]
 #: Any of these makes a folder a tokenizer folder.
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 
+#: What stands around the merges in a tokenizer.json.
+_AROUND = ("normalizer", "pre_tokenizer", "post_processor", "decoder", "truncation", "padding")
+
 
 @dataclass(frozen=True)
 class Base:
@@ -78,6 +81,17 @@ class Base:
     def tokenizer(self) -> Tokenizer:
         """The base in the tokenizers library."""
         return load_spec(self.spec, self.folder)
+
+    @cached_property
+    def merging(self) -> Tokenizer:
+        """Its merges alone, without what stands around them: takes texts as `spelling.spell` gives them."""
+        return load_spec(self.spec | dict.fromkeys(_AROUND) | {"added_tokens": []}, self.folder)
+
+    @cached_property
+    def cutting(self) -> Tokenizer:
+        """What stands around its merges alone: normaliser and pre-tokenizer. Loading 128,000 tokens takes 1 s."""
+        return load_spec(self.spec | {"model": {"type": "BPE", "vocab": {}, "merges": []}, "added_tokens": [],
+                                      "post_processor": None}, self.folder)  # fmt: skip
 
 
 def _pair(merge: str | list[str]) -> tuple[str, str]:

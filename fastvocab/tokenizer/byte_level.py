@@ -15,7 +15,7 @@ from fastvocab.tokenizer.words import Cut
 
 def cutter(base: Base) -> Cut:
     """A function that splits a text where the base's normaliser and pre-tokenizer split it."""
-    normalizer, pre_tokenizer = base.tokenizer.normalizer, base.tokenizer.pre_tokenizer
+    normalizer, pre_tokenizer = base.cutting.normalizer, base.cutting.pre_tokenizer
 
     def cut(text: str) -> list[str]:
         if normalizer is not None:
@@ -75,7 +75,7 @@ def _add(text: str, grower: Grower, base: Base, cut: Cut, guard: Guard, places: 
     if grower.has(spelling):
         # an earlier piece may have asked for it as a step on its way, which is no rejection
         return EXISTS if spelling in base.vocab else None
-    normalizer = base.tokenizer.normalizer
+    normalizer = base.cutting.normalizer
     if normalizer is not None and normalizer.normalize_str(text) != text:
         return NORMALISED
     if len(cut(text)) != 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from fastvocab.tokenizer.base import Base
 from fastvocab.tokenizer.continued import continue_bpe
 from fastvocab.tokenizer.grow import Grown
 from fastvocab.tokenizer.guard import Guard
-from fastvocab.tokenizer.prune import Pruned, grow_pruned, truncate
+from fastvocab.tokenizer.prune import Pruned, count_fires, grow_pruned, truncate
 from fastvocab.tokenizer.size import MOST, Choice, Cost, Curve, choose, draw_curve
 from fastvocab.tokenizer.spelling import count_parts
 from fastvocab.tokenizer.train import Algorithm, train_sentencepiece
@@ -24,7 +24,7 @@ Method = Literal["continued", "sentencepiece"]
 METHODS: tuple[Method, ...] = ("continued", "sentencepiece")
 
 #: Pieces trained for each new token wanted. Some exist in the base, and with a Latin-script target most
-#: pieces of SentencePiece are all-ASCII and dropped, so that case trains more: the trainer takes little longer.
+#: pieces are all-ASCII and dropped, so that case trains more: the trainers take little longer.
 _SPARE, _SPARE_LATIN, _SPARE_AT_LEAST = 1.5, 4.0, 500
 #: Where those were not enough three times as many are trained, up to this many (Llama-3 has a quarter of the
 #: common pieces of Ukrainian).
@@ -69,6 +69,7 @@ class Found:
         curve: tokens of held-out words by the number of new ones.
         choice: how many to take, and why.
         seconds: for training and growing.
+        fires: how often each token to take occurs in the training words; of the best method alone.
     """
 
     method: Method
@@ -78,6 +79,7 @@ class Found:
     curve: Curve
     choice: Choice
     seconds: float
+    fires: Counter[str] = field(default_factory=Counter)
 
     @property
     def grown(self) -> Grown:
@@ -99,11 +101,13 @@ def find(base: Base, request: Request, out: Path) -> list[Found]:
     """
     methods = [request.method] if request.method else METHODS
     cut = cache(merge.cutter(base))  # each word is asked for several times
-    found = [_by(method, base, cut, request, out) for method in methods]
+    parts = count_parts(request.words.counts, cut, request.guard)
+    found = [_by(method, base, cut, parts, request, out) for method in methods]
     common = min(len(one.curve.tokens) - 1 for one in found)
     if request.new_tokens:
         common = max(one.choice.size for one in found)
-    return sorted(found, key=lambda one: one.curve.at(common))
+    best, *others = sorted(found, key=lambda one: one.curve.at(common))
+    return [replace(best, fires=count_fires(base, best.grown, parts)), *others]
 
 
 def _learn(
@@ -126,12 +130,11 @@ def _grow(base: Base, wanted: list[str], guard: Guard, size: int) -> Grown:
     return merge.grow(base, wanted, limit=size, guard=guard)
 
 
-def _by(method: Method, base: Base, cut: Cut, request: Request, out: Path) -> Found:
+def _by(method: Method, base: Base, cut: Cut, parts: Counter[str], request: Request, out: Path) -> Found:
     started = time.perf_counter()
     words, guard = request.words, request.guard
-    parts = count_parts(words.counts, cut, guard)
     limit = request.new_tokens or MOST
-    spare = _SPARE_LATIN if "Latn" in words.scripts and method == "sentencepiece" else _SPARE
+    spare = _SPARE_LATIN if "Latn" in words.scripts else _SPARE
     asked = int(limit * spare) + _SPARE_AT_LEAST
     while True:
         learnt = _learn(method, base, cut, request, parts, asked, out)

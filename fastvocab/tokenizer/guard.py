@@ -37,6 +37,7 @@ ENGLISH_LOANS = (
 )
 
 _LETTERS = regex.compile(r"[\p{L}\p{M}]+")
+_EDGES = regex.compile(r"^[^\p{L}\p{M}]+|[^\p{L}\p{M}]+$")
 
 
 @lru_cache(maxsize=4096)
@@ -128,7 +129,11 @@ class Guard:
         return verdict
 
     def _in_protected(self, text: str) -> bool:
-        return bool(self._protected) and text.replace("▁", " ") in self._protected
+        if not self._protected:
+            return False
+        text = text.replace("▁", " ")
+        # "-à" fires in "vis-à-vis" and "(à" in "(à la carte)": what stands around the letters decides nothing
+        return text in self._protected or _EDGES.sub("", text) in self._protected
 
     def _decide(self, raw: bytes) -> bool:
         body, tail = split_fragment(raw)

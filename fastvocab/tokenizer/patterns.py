@@ -57,6 +57,7 @@ def extend(pattern: str, signs: Signs) -> str | None:
     if not letters or not (marks or go_on):
         return None
     out: list[str] = []
+    letter = ""
     place = 0
     while place < len(pattern):
         step = _STEP.match(pattern, place)
@@ -75,16 +76,35 @@ def extend(pattern: str, signs: Signs) -> str | None:
             text = _with(text, ranges(marks))
         elif hit_marks and not hit:
             text = _without(text, ranges(marks))
+        if hit:
+            letter = letter or text
         if hit and go_on and (repeated := _REPEATED.match(pattern, place)):
             place = repeated.end()
-            many = f"{text}+(?:{'|'.join(part.replace(_LETTER, text) for part in go_on)})*"
+            many = _run(text, go_on)
             text = many if repeated.group() == "+" else f"(?:{many})?"
         out.append(text)
     result = "".join(out)
-    return None if result == pattern else result
+    return None if result == pattern else _leading(signs, letter, go_on) + result
 
 
 _LETTER = "\x00"
+
+
+def _run(letter: str, go_on: list[str]) -> str:
+    """A word: letters, and what goes on with them."""
+    return f"{letter}+(?:{'|'.join(part.replace(_LETTER, letter) for part in go_on)})*"
+
+
+def _leading(signs: Signs, letter: str, go_on: list[str]) -> str:
+    """An alternative for a text that begins inside a word: with a mark or joiner before a target letter.
+
+    Only pieces of words, on their own, are such texts. Without it a piece such as "َت" or "‌ها", which fires
+    inside words, would be cut when it stands alone, and could not be proven to be one token.
+    """
+    lead = signs.shared_marks + signs.behind
+    if not lead or not letter:
+        return ""
+    return f"(?<![\\s\\S])[{ranges(lead)}]+(?=[{ranges(_letters(signs.scripts))}]){_run(letter, go_on)}|"
 
 
 def _continuations(signs: Signs) -> list[str]:

@@ -35,6 +35,10 @@ _WORD = regex.compile(
     rf"[\p{{L}}\p{{M}}\p{{N}}]+(?:[{BETWEEN}{BEHIND}]+[\p{{L}}\p{{M}}\p{{N}}]+)*[{BEHIND}]?"
 )
 
+_SIGNS = frozenset(BETWEEN + BEHIND)
+
+_NO_REGEX = "no regex of the pre-tokenizer cuts words of this script"
+
 #: Distinct words that the floor is measured on.
 _MOST_WORDS = 20_000
 
@@ -77,33 +81,41 @@ class Repair:
 
 
 def floor(words: Words, cut: Cut) -> tuple[Floor, Counter[str]]:
-    """The floor of a pre-tokenizer on a sample of words, and the characters at which it cuts words."""
+    """The floor of a pre-tokenizer on a sample of words, and the signs and marks that stand in them.
+
+    Those at the cuts are not enough: of two marks in a row, or a virama with a joiner, the cut is at the first.
+    """
     spaced = not words.scripts & UNSPACED
     guard = Guard(words.scripts)
     causes: Counter[str] = Counter()
-    at: Counter[str] = Counter()
+    signs: Counter[str] = Counter()
     parts_in_all = units = word_count = 0
     for word, number in _some(words):
         ends = set()
         place = 0
-        for part in cut(word):
+        parts = cut(word)
+        word = "".join(parts)  # normalised, as the base does
+        for part in parts:
             place += len(part)
             ends.add(place)
         for match in _WORD.finditer(word):
-            if not any(map(guard.is_target, match.group())) and not guard.has_target(match.group()):
+            if not guard.has_target(match.group()):
                 continue
             inner = [end for end in ends if match.start() < end < match.end()]
             if match.start() == 1 and word[0] == " " and 1 in ends:
                 inner.append(1)
             for end in inner:
-                cause, char = _cause(word, end)
-                causes[cause] += number
-                at[char] += number
+                causes[_cause(word, end)] += number
+            for char in match.group():
+                if char in _SIGNS or unicodedata.category(char)[0] == "M":
+                    signs[char] += number
             parts_in_all += number * (1 + len(inner))
             units += number * (1 if spaced else len(match.group()))
             word_count += number
     per_thousand = {name: round(1000 * n / max(word_count, 1), 2) for name, n in causes.most_common()}
-    return Floor("word" if spaced else "character", round(parts_in_all / max(units, 1), 4), per_thousand), at
+    return Floor(
+        "word" if spaced else "character", round(parts_in_all / max(units, 1), 4), per_thousand
+    ), signs
 
 
 def _some(words: Words) -> Iterable[tuple[str, int]]:
@@ -112,22 +124,20 @@ def _some(words: Words) -> Iterable[tuple[str, int]]:
     return ordered[:: max(1, len(ordered) // _MOST_WORDS)]
 
 
-def _cause(word: str, end: int) -> tuple[str, str]:
-    """Why a word is cut before ``end``, and at which character."""
+def _cause(word: str, end: int) -> str:
+    """Why a word is cut before ``end``."""
     if word[end - 1] == " ":
-        return "space apart from the word", word[end]
-    for char in (word[end], word[end - 1]):
-        if unicodedata.category(char)[0] == "M":
-            return "combining mark", char
+        return "space apart from the word"
     for char in (word[end], word[end - 1]):
         if char in BETWEEN:
-            return "apostrophe", char
+            return "apostrophe"
         if char in BEHIND:
-            return "joiner", char
-    for char in (word[end], word[end - 1]):
-        if unicodedata.category(char)[0] == "N":
-            return "digit", char
-    return "letters", word[end]
+            return "joiner"
+        if unicodedata.category(char)[0] == "M":
+            return "combining mark"
+    return (
+        "digit" if "N" in (unicodedata.category(char)[0] for char in word[end - 1 : end + 1]) else "letters"
+    )
 
 
 def repair(base: Base, words: Words, mode: str = "auto") -> Repair:
@@ -144,31 +154,35 @@ def repair(base: Base, words: Words, mode: str = "auto") -> Repair:
         if none.unit == "character":
             none = replace(none, tokens=0.0)
         return Repair(base, none, none, False, "the base does not cut words before merging")
-    before, at = floor(words, cutter(base))
+    before, found = floor(words, cutter(base))
     if mode == "keep":
         return Repair(base, before, before, False, "kept, as asked")
-    spec, obstacle = _repaired(base.spec.get("pre_tokenizer"), _signs(words.scripts, at))
+    least = WORTH if mode == "auto" else 1e-9
+    most = 1 - 1 / before.tokens if before.unit == "word" else 1.0  # if no word were cut any more
+    if most < least:
+        reason = f"no repair could lower the floor by more than {most:.1%} (worth it from {least:.0%})"
+        return Repair(base, before, before, False, reason)
+    spec, obstacle = _repaired(base.spec.get("pre_tokenizer"), _signs(words.scripts, found))
     if spec is None:
         return Repair(base, before, before, False, obstacle)
     repaired = replace(base, spec=base.spec | {"pre_tokenizer": spec})
     after, _ = floor(words, cutter(repaired))
     gain = 1 - after.tokens / before.tokens if before.tokens else 0.0
-    least = WORTH if mode == "auto" else 1e-9
     if gain < least:
         reason = f"a repair would lower the floor by {gain:.1%} only (worth it from {least:.0%})"
         return Repair(base, before, before, False, reason)
     return Repair(repaired, before, after, True, f"the repair lowers the floor by {gain:.1%}")
 
 
-def _signs(scripts: frozenset[str], at: Counter[str]) -> patterns.Signs:
-    """Which characters go on with a word, by the places where words are cut."""
+def _signs(scripts: frozenset[str], found: Counter[str]) -> patterns.Signs:
+    """Which characters go on with a word, by what stands in words."""
     plain = scripts - {"Latn"}  # Latin letters are everybody's: don't, d'état and l'été stay as they are
-    shared = {char for char in at if unicodedata.category(char)[0] == "M" and script_of(char) in NEUTRAL}
+    shared = {char for char in found if unicodedata.category(char)[0] == "M" and script_of(char) in NEUTRAL}
     return patterns.Signs(
         scripts=scripts,
         shared_marks="".join(sorted(shared)),
-        between="".join(sorted(char for char in at if char in BETWEEN)) if plain else "",
-        behind="".join(sorted(char for char in at if char in BEHIND)) if plain else "",
+        between="".join(sorted(char for char in found if char in BETWEEN)) if plain else "",
+        behind="".join(sorted(char for char in found if char in BEHIND)) if plain else "",
         joined_scripts=plain,
     )
 
@@ -178,9 +192,10 @@ def _repaired(step: Any, signs: patterns.Signs) -> tuple[dict[str, Any] | None, 
     if not isinstance(step, dict):
         return None, "the base has no pre-tokenizer"
     if step["type"] == "Sequence":
-        parts = [_repaired(part, signs)[0] or part for part in step["pretokenizers"]]
-        if parts == step["pretokenizers"]:
-            return None, "no regex of the pre-tokenizer cuts words of this script"
+        tried = [_repaired(part, signs) for part in step["pretokenizers"]]
+        if not any(spec for spec, _ in tried):
+            return None, next((why for _, why in tried if why != _NO_REGEX), _NO_REGEX)
+        parts = [spec or part for (spec, _), part in zip(tried, step["pretokenizers"])]
         flat = [inner for part in parts for inner in (part["pretokenizers"] if _is_pair(part) else [part])]
         return step | {"pretokenizers": flat}, ""
     if step["type"] == "Split" and "Regex" in step.get("pattern", {}):
@@ -198,7 +213,7 @@ def _repaired(step: Any, signs: patterns.Signs) -> tuple[dict[str, Any] | None, 
             "invert": False,
         }
         return {"type": "Sequence", "pretokenizers": [split, step | {"use_regex": False}]}, ""
-    return None, "no regex of the pre-tokenizer cuts words of this script"
+    return None, _NO_REGEX
 
 
 def _is_pair(step: dict[str, Any]) -> bool:

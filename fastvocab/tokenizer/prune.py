@@ -14,11 +14,14 @@ from dataclasses import dataclass, replace
 from fastvocab.tokenizer.base import Base
 from fastvocab.tokenizer.grow import Grown
 from fastvocab.tokenizer.merge import extend_spec
-from fastvocab.tokenizer.spelling import merge_all, spell
+from fastvocab.tokenizer.spelling import merge_all
 
 #: How much more is grown than asked for, so that something is left to make up with.
 _MORE, _MORE_AT_LEAST = 1.1, 32
 _ROUNDS = 4
+#: How often a merged token must occur in the training words: what was seen once was not learnt. SentencePiece
+#: goes on to pairs seen once: of 2,000 pieces from 38 kB of Lao, 1,281 never fired.
+LEAST_FIRES = 2
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,9 @@ def grow_pruned(base: Base, parts: Counter[str], grow: Callable[[int], Grown], l
 
 def count_fires(base: Base, grown: Grown, parts: Counter[str]) -> Counter[str]:
     """How often each new token is in the encoded parts."""
-    spec = extend_spec(base, grown)
+    extended = replace(base, spec=extend_spec(base, grown))
     by_id: Counter[int] = Counter()
-    for number, ids in zip(
-        parts.values(), merge_all(spec, base.folder, [spell(base.kind, p) for p in parts])
-    ):
+    for number, ids in zip(parts.values(), merge_all(extended, parts)):
         for i in ids:
             if i >= base.next_id:
                 by_id[i] += number
@@ -74,22 +75,25 @@ def count_fires(base: Base, grown: Grown, parts: Counter[str]) -> Counter[str]:
 
 
 def drop_silent(grown: Grown, fires: Counter[str]) -> Grown:
-    """``grown`` without tokens that neither fire nor serve: children before parents, so chains go whole.
+    """``grown`` without tokens that hardly fire and do not serve: children before parents, so chains go whole.
 
-    Where no merge uses a token, it stays wherever it is formed: one that does not fire is never formed, and
-    taking its merge away changes nothing.
+    Where no merge uses a token, it stays wherever it is formed: if it does not fire, it is never formed, and
+    taking its merge away changes nothing. Where it fires once, its two parts fire instead.
     """
+    fires = Counter(fires)
     serves = Counter(part for pair in grown.merges for part in pair)
     by_product: dict[str, list[tuple[str, str]]] = {}
     for a, b in grown.merges:
         by_product.setdefault(a + b, []).append((a, b))
     silent: set[str] = set()
     for token in reversed(grown.tokens):
-        if fires[token] or serves[token]:
+        pairs = by_product.get(token, ())
+        if serves[token] or fires[token] >= (LEAST_FIRES if pairs else 1):
             continue
         silent.add(token)
-        for pair in by_product.get(token, ()):
-            serves.subtract(pair)
+        for a, b in pairs:
+            serves.subtract((a, b))
+            fires.update({a: fires[token], b: fires[token]})
     return replace(
         grown,
         tokens=[token for token in grown.tokens if token not in silent],

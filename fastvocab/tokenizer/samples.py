@@ -8,7 +8,9 @@ import unicodedata
 from collections import defaultdict
 from functools import lru_cache
 
-from fastvocab.unicode import NEUTRAL, script_of
+from fontTools.unicodedata import Scripts
+
+from fastvocab.unicode import NEUTRAL
 
 _CODE = (
     "def f(x: int) -> str:\n    return f'{x!r:>10}'  # done",
@@ -45,11 +47,11 @@ _WORDS_PER_SCRIPT = 12
 def _by_script() -> dict[str, list[str]]:
     """Every assigned character (without surrogates and private use) by Unicode script."""
     table: dict[str, list[str]] = defaultdict(list)
-    for code in range(sys.maxunicode + 1):
-        char = chr(code)
-        if unicodedata.category(char) not in ("Cn", "Cs", "Co"):
-            table[script_of(char)].append(char)
-    return dict(table)
+    for first, stop, name in zip(Scripts.RANGES, [*Scripts.RANGES[1:], sys.maxunicode + 1], Scripts.VALUES):
+        if name != "Zzzz":
+            chars = map(chr, range(first, stop))
+            table[name] += (char for char in chars if unicodedata.category(char) not in ("Cn", "Cs", "Co"))
+    return {name: chars for name, chars in table.items() if chars}  # fontTools may know a later Unicode
 
 
 def built_in() -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from fastvocab.tokenizer.base import Base, Kind
 from fastvocab.tokenizer.grow import Grown
-from fastvocab.tokenizer.spelling import base_ids, spell
+from fastvocab.tokenizer.spelling import merge_all, spell
 
 #: `new_tokens: auto` looks no further.
 MOST = 32_768
@@ -116,7 +116,7 @@ def _symbols(base: Base, parts: list[str]) -> Iterator[list[str]]:
         yield from (list(spell(base.kind, part)) for part in parts)
         return
     names = {i: token for token, i in base.vocab.items()}
-    yield from ([names[i] for i in ids] for ids in base_ids(base, parts))
+    yield from ([names[i] for i in ids] for ids in merge_all(base, parts))
 
 
 _Ranks = dict[tuple[str, str], tuple[int, int]]

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator
 
-from fastvocab.tokenizer.base import Base, Kind, load_spec
+from fastvocab.tokenizer.base import Base, Kind
 from fastvocab.tokenizer.bpe import META_SPACE, from_alphabet, to_alphabet
 from fastvocab.tokenizer.guard import Guard
 from fastvocab.tokenizer.words import Cut
 
 _BATCH = 4096
-
-#: What stands around the merges in a tokenizer.json.
-_AROUND = ("normalizer", "pre_tokenizer", "post_processor", "decoder", "truncation", "padding")
 
 
 def spell(kind: Kind, text: str) -> str:
@@ -32,12 +27,13 @@ def token_bytes(kind: Kind, token: str) -> bytes:
     return token.replace(META_SPACE, " ").encode("utf-8")
 
 
-def merge_all(spec: dict[str, Any], folder: Path, spelt: list[str]) -> Iterator[list[int]]:
-    """Ids of each spelling by the merges of ``spec`` alone, without what stands around them."""
-    bare = dict.fromkeys(_AROUND)
-    tokenizer = load_spec(spec | bare | {"added_tokens": []}, folder)
+def merge_all(base: Base, texts: Iterable[str]) -> Iterator[list[int]]:
+    """Ids of each text (a space is a space) by the merges of ``base`` alone, the text not cut."""
+    spelt = [spell(base.kind, text) for text in texts]
     for start in range(0, len(spelt), _BATCH):
-        for encoding in tokenizer.encode_batch_fast(spelt[start : start + _BATCH], add_special_tokens=False):
+        for encoding in base.merging.encode_batch_fast(
+            spelt[start : start + _BATCH], add_special_tokens=False
+        ):
             yield encoding.ids
 
 
@@ -48,8 +44,3 @@ def count_parts(words: Counter[str], cut: Cut, guard: Guard) -> Counter[str]:
         for part in cut(word):
             parts[part] += number
     return Counter({part: number for part, number in parts.items() if guard.has_target(part)})
-
-
-def base_ids(base: Base, texts: list[str]) -> Iterator[list[int]]:
-    """Ids of each text by the base's merges, the text not cut."""
-    return merge_all(base.spec, base.folder, [spell(base.kind, text) for text in texts])

@@ -7,8 +7,10 @@ import json
 import random
 import shutil
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import (
@@ -23,6 +25,8 @@ from tokenizers import (
     trainers,
 )
 
+from fastvocab.tokenizer.base import Base, read
+from fastvocab.tokenizer.words import Words, draw
 from tests.conftest import english, write_jsonl
 
 QWEN = (
@@ -214,7 +218,7 @@ def letters(first: int, last: int) -> str:
     return "".join(chr(code) for code in range(first, last + 1) if unicodedata.category(chr(code))[0] in "LM")
 
 
-def made_up(alphabet: str, marks: str = "", *, space: str = " ", seed: int = 1) -> list[str]:
+def made_up(alphabet: str, marks: Sequence[str] = "", *, space: str = " ", seed: int = 1) -> list[str]:
     """400 lines of 12 made-up words, frequent and rare ones as in a language (Zipf)."""
     draw = random.Random(seed)
 
@@ -224,6 +228,30 @@ def made_up(alphabet: str, marks: str = "", *, space: str = " ", seed: int = 1) 
     words = ["".join(syllable() for _ in range(draw.randint(2, 6))) for _ in range(200)]
     weights = [1 / place for place in range(1, len(words) + 1)]
     return [space.join(draw.choices(words, weights=weights, k=12)) + "." for _ in range(400)]
+
+
+def words_of(lines: list[str], *scripts: str) -> Words:
+    """All words of the lines, as the stage counts them; Cyrillic by default."""
+    return draw(lines, scripts=frozenset(scripts or {"Cyrl"}), max_bytes=1 << 24, seed=0)
+
+
+@cache
+def read_once(folder: Path) -> Base:
+    """A base, read once for all tests: Mistral's takes 2 s."""
+    return read(folder)
+
+
+@pytest.fixture
+def base(request: pytest.FixtureRequest) -> Base:
+    """The base of the fixture that the test's parameter names."""
+    return read_once(request.getfixturevalue(request.param))
+
+
+def spelt_tokens(spec: dict[str, Any], spelt: list[str]) -> list[list[str]]:
+    """Tokens of texts that are spelt in the symbols of the base, by the merges of a tokenizer.json alone."""
+    around = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+    bare = Tokenizer.from_str(json.dumps(spec | dict.fromkeys(around) | {"added_tokens": []}))
+    return [encoding.tokens for encoding in bare.encode_batch(spelt, add_special_tokens=False)]
 
 
 @pytest.fixture
