@@ -270,10 +270,15 @@ def tokenizer(records: Records) -> list[tuple[str, str]]:
             ("new tokens", count(new) + (f" of {count(asked)} asked for" if asked and asked > new else ""))
         )
     for method in found.get("methods") or ():
-        value = number(method, "tokens_per_heldout_word")
+        value = number(method, "tokens_per_unit")
         if value is not None:
             taken = ", taken" if method.get("method") == found.get("method") else ""
-            out.append((f"found by {method['method']}", f"{value:.3f} tokens for a held-out word{taken}"))
+            out.append(
+                (
+                    f"found by {method['method']}",
+                    f"{value:.3f} tokens for a held-out {method.get('unit')}{taken}",
+                )
+            )
     unit = str(extended.get("unit", "word"))
     if (alone := number(fresh, f"tokens_per_{unit}")) is not None:
         out.append((f"tokens per {unit} of a fresh SentencePiece model of as many pieces", f"{alone:.2f}"))

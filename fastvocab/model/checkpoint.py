@@ -70,7 +70,7 @@ def save(
     counts = rows.save(folder / ROWS, weights, base.folder)
     if lora is not None:
         _save_adapter(folder, model, base)
-    tokenizer.save_pretrained(folder)
+    text.save_tokenizer(tokenizer, folder)
     manifest = {
         "schema": SCHEMA,
         "stage": stage,
@@ -207,7 +207,7 @@ def merge(path: Path | str, out: Path) -> dict[str, Any]:
             setattr(plain.config, name, getattr(tokenizer, name))
     with console.quiet():
         plain.save_pretrained(out)
-        tokenizer.save_pretrained(out)
+        text.save_tokenizer(tokenizer, out)
     from transformers import AutoModelForCausalLM
 
     again = AutoModelForCausalLM.from_pretrained(out, dtype=half).to(plain.device)

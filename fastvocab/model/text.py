@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,17 @@ def tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """``save_pretrained``, and the lines of code beside an extended Qwen2 tokenizer, which that leaves behind.
+
+    They are there for programs that insist on running a folder's code (see `fastvocab.tokenizer.folder`).
+    """
+    tokenizer.save_pretrained(folder)
+    beside = Path(str(tokenizer.name_or_path)) / "tokenization_extended.py"
+    if beside.is_file() and beside.parent != folder:
+        shutil.copyfile(beside, folder / beside.name)
 
 
 def documents(path: Path) -> Iterator[str]:

@@ -87,7 +87,7 @@ class Found:
         return truncate(self.pruned.grown, self.choice.size)
 
     def heldout(self, size: int) -> float:
-        """Tokens for each held-out word with ``size`` new tokens."""
+        """Tokens for each held-out word (or character, `Words.unit`) with ``size`` new tokens."""
         return round(self.curve.at(size) / self.curve.words, 4)
 
 
@@ -144,7 +144,7 @@ def _by(method: Method, base: Base, cut: Cut, parts: Counter[str], request: Requ
             break  # enough, or the text holds no more
         asked *= 3
     held = count_parts(request.heldout, cut, guard)
-    curve = draw_curve(base, pruned.grown, held, sum(request.heldout.values()))
+    curve = draw_curve(base, pruned.grown, held, words.units(request.heldout))
     if request.new_tokens:
         given = len(pruned.grown.tokens)
         choice = Choice(given, "as asked" if given == limit else "the text supports no more")
@@ -152,7 +152,7 @@ def _by(method: Method, base: Base, cut: Cut, parts: Counter[str], request: Requ
         choice = choose(
             curve,
             [pruned.fires[token] for token in pruned.grown.tokens],
-            sample_words=words.total,
+            sample_words=words.units(words.counts),
             cost=request.cost,
             training_tokens=request.training_tokens,
             passes=words.total_bytes / max(words.bytes, 1),

@@ -68,7 +68,7 @@ class Curve:
 
     Attributes:
         tokens: ``tokens[k]`` tokens with the first k new ones, k from 0 on.
-        words: how many words they are.
+        words: how many words they are, or characters in scripts without spaces.
     """
 
     tokens: list[int]
@@ -86,7 +86,7 @@ def draw_curve(base: Base, grown: Grown, parts: Counter[str], words: int) -> Cur
         base: the base tokenizer.
         grown: all new tokens.
         parts: parts of held-out words, as the base cuts them, with their counts.
-        words: how many words these are.
+        words: how many words (or characters) these are.
     """
     rank = _ranks(base, grown)
     places = {token: place + 1 for place, token in enumerate(grown.tokens)}
@@ -176,7 +176,7 @@ def choose(
     Args:
         curve: held-out tokens by size.
         fires: for each new token, in order, how often it occurs in the training sample.
-        sample_words: words of the training sample.
+        sample_words: words (or characters) of the training sample.
         cost: of the base model; None leaves rule (1) with the 1% alone.
         training_tokens: the budget of training, where one is set.
         passes: without a budget, how often training goes over a text of the sample's size.

@@ -16,17 +16,17 @@ from fastvocab import files
 from fastvocab.console import say, warn
 from fastvocab.errors import DataError
 from fastvocab.tokenizer import base as bases
-from fastvocab.tokenizer import folder, verify
+from fastvocab.tokenizer import folder, summary, verify
 from fastvocab.tokenizer.base import Base
-from fastvocab.tokenizer.find import Found, Method, Request, find
+from fastvocab.tokenizer.find import Method, Request, find
 from fastvocab.tokenizer.guard import Guard, protectable
 from fastvocab.tokenizer.measure import lines_of, measure
 from fastvocab.tokenizer.merge import Merged, assemble
-from fastvocab.tokenizer.pretokenizer import Repair, repair
+from fastvocab.tokenizer.pretokenizer import repair
 from fastvocab.tokenizer.size import Cost
 from fastvocab.tokenizer.text import read_texts
 from fastvocab.tokenizer.train import Algorithm, fresh
-from fastvocab.tokenizer.words import Words, count_target_words, draw
+from fastvocab.tokenizer.words import count_target_words, draw
 from fastvocab.unicode import dominant_scripts, letter_scripts
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def build(
 
     words = draw(read_texts(train), scripts=scripts, max_bytes=max_bytes, seed=seed)
     repaired = repair(source, words, pretokenizer)
-    _say_repair(repaired)
+    summary.say_repair(repaired)
     guard = Guard(scripts, own if protectable(own, scripts) else (), words.chars)
     held_words = count_target_words(held, guard)
     request = Request(
@@ -120,14 +120,14 @@ def build(
     merged = assemble(source, repaired.base, best.grown)
     if not merged.tokens:
         raise DataError(
-            f"no new token can be added: {_reasons(best)}",
+            f"no new token can be added: {summary.reasons(best)}",
             rule="a new token is learnt from the target script and leaves other text alone",
             fix="give more text in the target language",
         )
-    reason = _shortfall(len(merged.tokens), new_tokens, words, best)
+    reason = summary.shortfall(len(merged.tokens), new_tokens, words, best)
     if reason:
         warn(reason)
-    _say_found(found, new_tokens)
+    summary.say_found(found, new_tokens, words.unit)
 
     proving = time.perf_counter()
     loaded = folder.load_auto(source.folder)
@@ -139,7 +139,7 @@ def build(
     new_ids = frozenset(token.id for token in merged.tokens)
     before, after = measure(source.tokenizer, held), measure(extended.tokenizer, held, new_ids=new_ids)
     alone = measure(fresh(words, len(merged.tokens), threads), held)
-    _say_gain(before, after, alone)
+    summary.say_gain(before, after, alone)
     done = time.perf_counter()
     detail = {proof.name: proof.detail for proof in proofs}
     figures = {
@@ -151,7 +151,7 @@ def build(
         "new_tokens_asked": new_tokens,
         "fewer_because": reason,
         "method": best.method,
-        "methods": [_describe(one, len(merged.tokens)) for one in found],
+        "methods": [summary.method(one, len(merged.tokens), words.unit) for one in found],
         "pretokenizer": {
             "changed": repaired.changed,
             "reason": repaired.reason,
@@ -192,50 +192,6 @@ def build(
     return figures
 
 
-def _describe(found: Found, size: int) -> dict[str, Any]:
-    """What one method came to, with the curve at round sizes."""
-    most = len(found.pruned.grown.tokens)
-    sizes = [n for n in (0, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000) if n <= most]
-    return {
-        "method": found.method,
-        "pieces": found.pieces,
-        "tokens": most,
-        "heldout_words": found.curve.words,
-        "tokens_per_heldout_word": found.heldout(size),
-        "curve": {str(n): found.heldout(n) for n in sorted({*sizes, size, most})},
-        "size": found.choice.size,
-        "size_because": found.choice.reason,
-        "seconds": found.seconds,
-    }
-
-
-def _say_repair(repaired: Repair) -> None:
-    before, after = repaired.before, repaired.after
-    if repaired.changed:
-        say(
-            f"pre-tokenizer: a {before.unit} needs {before.tokens:.2f} tokens however many merges there are; "
-            f"repaired for this script: {after.tokens:.2f}"
-        )
-    elif before.unit == "word" and before.tokens > 1.02:
-        causes = ", ".join(f"{name} {n:g}" for name, n in before.causes.items())
-        say(
-            f"pre-tokenizer: a word needs {before.tokens:.2f} tokens however many merges there are (cuts for "
-            f"each 1,000 words: {causes}); {repaired.reason}"
-        )
-
-
-def _say_found(found: list[Found], new_tokens: int | str) -> None:
-    best = found[0]
-    size = best.choice.size
-    unit = "held-out word"
-    line = f"{best.method}: {size:,} new tokens, {best.heldout(0):.2f} -> {best.heldout(size):.3f} tokens per {unit}"
-    for other in found[1:]:
-        line += f"; {other.method} {other.heldout(size):.3f} ({other.heldout(size) / best.heldout(size) - 1:+.1%})"
-    say(line)
-    if new_tokens == "auto":
-        say(f"{size:,} new tokens: {best.choice.reason}")
-
-
 def _detect(train: Path) -> frozenset[str]:
     counts: Counter[str] = Counter()
     for text in islice(read_texts(train), _DETECT_DOCUMENTS):
@@ -250,21 +206,6 @@ def _detect(train: Path) -> frozenset[str]:
     return scripts
 
 
-def _reasons(found: Found) -> str:
-    counts = Counter(found.pruned.grown.rejected)
-    counts += Counter({"no target-script character": found.ascii_only, "never fire": found.pruned.dropped})
-    return "; ".join(f"{number:,} {name}" for name, number in counts.most_common()) or "no candidates"
-
-
-def _shortfall(given: int, asked: int | str, words: Words, found: Found) -> str | None:
-    if asked == "auto" or given >= int(asked):
-        return None
-    return (
-        f"{given:,} new tokens instead of {asked:,}: the text ({words.bytes:,} bytes, {len(words.counts):,} "
-        f"distinct words) supports {found.pieces:,} pieces; passed over: {_reasons(found)}"
-    )
-
-
 def _write(source: Base, merged: Merged, loaded: PreTrainedTokenizerFast, out: Path) -> None:
     folder.copy_settings(source.folder, out, loaded, merged.spec)
     # on one line: with an indent Python's encoder takes 2 s longer
@@ -273,12 +214,3 @@ def _write(source: Base, merged: Merged, loaded: PreTrainedTokenizerFast, out: P
         (out / "tokenizer.model").write_bytes(merged.proto)
     rows: Iterable[str] = (json.dumps(asdict(token), ensure_ascii=False) + "\n" for token in merged.tokens)
     files.write_text(out / "new_tokens.jsonl", "".join(rows))
-
-
-def _say_gain(before: dict[str, Any], after: dict[str, Any], alone: dict[str, Any]) -> None:
-    key = f"tokens_per_{before['unit']}"
-    if before[key] and after[key]:
-        say(
-            f"tokens per {before['unit']} on held-out text: {before[key]:.2f} -> {after[key]:.2f} "
-            f"(a fresh SentencePiece model of as many pieces: {alone[key]:.2f})"
-        )

@@ -71,9 +71,15 @@ class Words:
     total_bytes: int
 
     @property
-    def total(self) -> int:
-        """How many target words the sample has."""
-        return sum(self.counts.values())
+    def unit(self) -> str:
+        """What tokens are counted by: ``word``, or ``character`` in scripts without spaces."""
+        return "character" if self.scripts & UNSPACED else "word"
+
+    def units(self, counts: Counter[str]) -> int:
+        """How many units counted words are."""
+        if self.unit == "word":
+            return sum(counts.values())
+        return sum(len(word.lstrip()) * number for word, number in counts.items())
 
     @property
     def longest(self) -> int:

@@ -41,6 +41,30 @@ def test_a_mistake_names_key_value_rule_and_nearest_name(override: str, expected
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("tokenizer.new_tokens=many", ["tokenizer.new_tokens", "'many'", "'auto'", "integer"]),
+        ("tokenizer.new_tokens=0", ["tokenizer.new_tokens", "greater than or equal to 1"]),
+        ("tokenizer.method=continue", ["'auto', 'continued' or 'sentencepiece'", "did you mean continued?"]),
+        ("tokenizer.pretokenizer=no", ["tokenizer.pretokenizer: 'no'", "'auto', 'repair' or 'keep'"]),
+        ("tokenizer.sentencepiece=word", ["'bpe' or 'unigram'"]),
+        ("tokenizer.sample_mb=0", ["tokenizer.sample_mb: 0", "greater than 0"]),
+        ("tokenizer.model=bpe", ["tokenizer.model: unknown key", "did you mean tokenizer.method?"]),
+    ],
+)
+def test_a_mistake_about_the_tokenizer_names_the_choices(override: str, expected: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, [override])
+    assert all(part in str(caught.value) for part in expected)
+
+
+def test_the_number_of_new_tokens_is_a_number_or_auto() -> None:
+    assert load(None, []).tokenizer.new_tokens == "auto"
+    assert load(None, ["tokenizer.new_tokens=auto"]).tokenizer.new_tokens == "auto"
+    assert load(None, ["tokenizer.new_tokens=800"]).tokenizer.new_tokens == 800
+
+
 def test_all_mistakes_are_reported_together() -> None:
     several = [m[0] for m in MISTAKES if m[0] != "tokenizer=7"]
     several.remove("pretrain.steps=0"), several.remove("pretrain.learning_rate=-1")
