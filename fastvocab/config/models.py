@@ -5,7 +5,7 @@ The sentence under each field is its help text, in ``--help`` and in the JSON sc
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -86,10 +86,16 @@ class CorpusSection(Section):
     """Share of documents held out for measuring, chosen by a hash of the text."""
 
 
+def _number_or_auto(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and 1 <= value <= 1_000_000):
+        return value
+    raise ValueError("must be a whole number from 1 to 1,000,000, or auto")
+
+
 class TokenizerSection(Section):
     """The new tokens."""
 
-    new_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | Literal["auto"] = "auto"
+    new_tokens: Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)] = "auto"
     """How many tokens to add; auto adds thousands as long as they pay. Each is one row in the embedding matrix (and one in the head, where it is separate)."""
     method: Literal["auto", "continued", "sentencepiece"] = "auto"
     """How new tokens are found: by continuing the base's own merges over the text (continued), by training SentencePiece on it (sentencepiece), or by both, taking the better on held-out text (auto)."""

@@ -42,6 +42,9 @@ _NO_REGEX = "no regex of the pre-tokenizer cuts words of this script"
 #: Distinct words that the floor is measured on.
 _MOST_WORDS = 20_000
 
+#: A sign that stands in fewer of the words than this is a slip of the pen (слово"слово), not a letter.
+_LEAST_SHARE = 1e-4
+
 #: By default a regex is repaired where that takes off at least this share of the floor. Ukrainian loses 1% to
 #: apostrophes, which is not worth a pre-tokenizer that other programs do not know; Hindi loses half.
 WORTH = 0.02
@@ -113,9 +116,9 @@ def floor(words: Words, cut: Cut) -> tuple[Floor, Counter[str]]:
             units += number * (1 if spaced else len(match.group()))
             word_count += number
     per_thousand = {name: round(1000 * n / max(word_count, 1), 2) for name, n in causes.most_common()}
-    return Floor(
-        "word" if spaced else "character", round(parts_in_all / max(units, 1), 4), per_thousand
-    ), signs
+    common = Counter({sign: n for sign, n in signs.items() if n >= _LEAST_SHARE * word_count})
+    tokens = round(parts_in_all / max(units, 1), 4)
+    return Floor("word" if spaced else "character", tokens, per_thousand), common
 
 
 def _some(words: Words) -> Iterable[tuple[str, int]]:

@@ -47,6 +47,18 @@ class Cost:
         """Multiply-adds for a token, logits included, with ``new`` more rows."""
         return self.body + (self.rows + new) * self.width
 
+    def describe(self, new: int) -> dict[str, Any]:
+        """What ``new`` rows cost: parameters, memory (2 bytes each; 16 in training: float32 with gradient and
+        Adam's two moments), and the share of a token's multiply-adds that logits take, before and after."""
+        parameters = new * self.width * self.matrices
+        return {
+            "parameters": parameters,
+            "megabytes": round(2 * parameters / 1e6, 1),
+            "megabytes_in_training": round(16 * parameters / 1e6, 1),
+            "logits_share_before": round(self.rows * self.width / self.of_token(0), 4),
+            "logits_share_after": round((self.rows + new) * self.width / self.of_token(new), 4),
+        }
+
     @classmethod
     def read(cls, config: dict[str, Any]) -> Cost | None:
         """The cost by a Llama-family config.json; None if it lacks a size."""
@@ -56,7 +68,8 @@ class Cost:
             head = inner.get("head_dim") or width // heads
             groups = inner.get("num_key_value_heads") or heads
             layer = 2 * width * head * (heads + groups) + 3 * width * inner["intermediate_size"]
-            tied = config.get("tie_word_embeddings", inner.get("tie_word_embeddings", True))
+            gemma = "gemma" in str(config.get("model_type"))  # tied unless said otherwise, as no other is
+            tied = config.get("tie_word_embeddings", inner.get("tie_word_embeddings", gemma))
             return cls(inner["num_hidden_layers"] * layer, width, inner["vocab_size"], 1 if tied else 2)
         except (KeyError, TypeError):
             return None

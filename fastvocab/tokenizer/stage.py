@@ -127,7 +127,7 @@ def build(
     reason = summary.shortfall(len(merged.tokens), new_tokens, words, best)
     if reason:
         warn(reason)
-    summary.say_found(found, new_tokens, words.unit)
+    summary.say_found(found, request, words.unit)
 
     proving = time.perf_counter()
     loaded = folder.load_auto(source.folder)
@@ -158,6 +158,7 @@ def build(
             "floor_before": asdict(repaired.before),
             "floor_after": asdict(repaired.after),
         },
+        "cost": request.cost and request.cost.describe(len(merged.tokens)),
         "intermediates": len(merged.grown.intermediates),
         "byte_fragments": sum(token.text is None for token in merged.tokens),
         "never_fired": {

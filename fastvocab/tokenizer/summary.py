@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from fastvocab.console import say
-from fastvocab.tokenizer.find import Found
+from fastvocab.tokenizer.find import Found, Request
 from fastvocab.tokenizer.pretokenizer import Repair
 from fastvocab.tokenizer.words import Words
 
@@ -45,7 +45,7 @@ def say_repair(repaired: Repair) -> None:
         )
 
 
-def say_found(found: list[Found], new_tokens: int | str, unit: str) -> None:
+def say_found(found: list[Found], request: Request, unit: str) -> None:
     """Say which method was taken, by how much it is better, and why so many tokens."""
     best = found[0]
     size = best.choice.size
@@ -54,8 +54,15 @@ def say_found(found: list[Found], new_tokens: int | str, unit: str) -> None:
     for other in found[1:]:
         line += f"; {other.method} {other.heldout(size):.3f} ({other.heldout(size) / best.heldout(size) - 1:+.1%})"
     say(line)
-    if new_tokens == "auto":
+    if request.new_tokens is None:
         say(f"{size:,} new tokens: {best.choice.reason}")
+    if request.cost is not None:
+        cost = request.cost.describe(size)
+        say(
+            f"their rows: {cost['parameters']:,} parameters, {cost['megabytes']:,} MB "
+            f"({cost['megabytes_in_training']:,} in full training); logits take "
+            f"{cost['logits_share_before']:.0%} -> {cost['logits_share_after']:.0%} of a token's multiply-adds"
+        )
 
 
 def reasons(found: Found) -> str:

@@ -44,8 +44,10 @@ def test_a_mistake_names_key_value_rule_and_nearest_name(override: str, expected
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("tokenizer.new_tokens=many", ["tokenizer.new_tokens", "'many'", "'auto'", "integer"]),
-        ("tokenizer.new_tokens=0", ["tokenizer.new_tokens", "greater than or equal to 1"]),
+        *(
+            (f"tokenizer.new_tokens={value}", ["mistake in", f"tokenizer.new_tokens: {shown}: ", "or auto"])
+            for value, shown in (("many", "'many'"), ("0", "0"), ("true", "True"), ("2.5", "2.5"))
+        ),
         ("tokenizer.method=continue", ["'auto', 'continued' or 'sentencepiece'", "did you mean continued?"]),
         ("tokenizer.pretokenizer=no", ["tokenizer.pretokenizer: 'no'", "'auto', 'repair' or 'keep'"]),
         ("tokenizer.sentencepiece=word", ["'bpe' or 'unigram'"]),

@@ -19,6 +19,7 @@ from fastvocab.tokenizer.guard import Guard
 from fastvocab.tokenizer.measure import measure
 from fastvocab.tokenizer.merge import assemble, cutter
 from fastvocab.tokenizer.pretokenizer import repair
+from fastvocab.tokenizer.prune import count_fires
 from fastvocab.tokenizer.spelling import count_parts, spell
 from fastvocab.tokenizer.train import fresh
 from fastvocab.tokenizer.words import Words, count_target_words
@@ -103,13 +104,14 @@ def test_as_many_as_pay_are_the_first_of_all(gpt2_base: Path, request_uk: Reques
 def test_more_than_there_is_gives_all_and_says_so(
     gpt2_base: Path, request_uk: Request, tmp_path: Path
 ) -> None:
-    for one in find(read_once(gpt2_base), replace(request_uk, new_tokens=5000), tmp_path):
+    base = read_once(gpt2_base)
+    parts = count_parts(request_uk.words.counts, cutter(base), request_uk.guard)
+    for one in find(base, replace(request_uk, new_tokens=5000), tmp_path):
         assert 100 < one.choice.size < 1000 and one.choice.reason == "the text supports no more"
         assert len(one.grown.tokens) == one.choice.size
-        assert all(
-            one.pruned.fires[token] or any(token in pair for pair in one.grown.merges)
-            for token in one.grown.tokens
-        )
+        fires = count_fires(base, one.grown, parts)
+        steps = {part for pair in one.grown.merges for part in pair}
+        assert all(fires[token] or token in steps for token in one.grown.tokens)
 
 
 def figures(base: Base, words: Words, held: list[str], size: int, folder: Path) -> dict[str, Any]:

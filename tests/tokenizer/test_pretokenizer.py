@@ -152,6 +152,14 @@ def test_english_emoji_and_all_other_scripts_are_cut_as_before(name: str, script
         assert cuts(found.base, word + tail) == [word, *cuts(before, tail)]
 
 
+@pytest.mark.parametrize(("script", "word"), [("Cyrl", "НАТО"), ("Hebr", "צהל")])
+@pytest.mark.parametrize("name", REGEXES)
+def test_an_apostrophe_joins_two_letters_of_the_script_alone(name: str, script: str, word: str) -> None:
+    found = repaired(name, script)
+    for tail in ("'s", "’x", "'", "'12", '"abc"'):
+        assert cuts(found.base, word + tail) == cuts(_before(name), word + tail)
+
+
 YORUBA = "Ọmọ náà ń lọ sí ilé ìwé ní òwúrọ̀ Wọ́n fẹ́ràn láti kọ́ ẹ̀kọ́ púpọ̀ nípa àṣà àti ìtàn ilẹ̀ Yorùbá"
 VIETNAMESE = "Tiếng Việt là ngôn ngữ của người Việt và là ngôn ngữ chính thức tại Việt Nam"
 

@@ -69,6 +69,21 @@ def test_what_is_dropped_neither_fires_nor_serves(base: Base) -> None:
 
 
 @pytest.mark.parametrize("base", BASES, indirect=True)
+def test_a_word_seen_once_gets_no_token_and_keeps_its_text(base: Base) -> None:
+    once = " щебетання"
+    parts = parts_of(base) + Counter({once: 1})
+    grown = grow(base, wanted_of(base), limit=1000, guard=GUARD)
+    fires = count_fires(base, grown, parts)
+    kept = drop_silent(grown, fires)
+    spelling = spell(base.kind, once)
+    assert fires[spelling] == 1 and spelling not in kept.tokens
+    (tokens,) = tokens_of(base, kept, [spelling])
+    assert len(tokens) > 1 and "".join(tokens) == spelling
+    others = [spell(base.kind, part) for part, number in parts.items() if number > 1]
+    assert tokens_of(base, kept, others) == tokens_of(base, grown, others)
+
+
+@pytest.mark.parametrize("base", BASES, indirect=True)
 @pytest.mark.parametrize("limit", [1, 2, 17, 60, 131])
 def test_a_shortened_list_makes_each_of_its_tokens(limit: int, base: Base) -> None:
     grown = truncate(grow(base, wanted_of(base), limit=400, guard=GUARD), limit)

@@ -71,9 +71,9 @@ def test_the_curve_of_many_words_is_drawn_on_some_of_them(
     base, words = read(gpt2_base), words_of(made_up(letters(0x10D0, 0x10F0)), "Geor")
     grown = grown_by("continued", base, words, tmp_path)
     held = count_parts(words.counts, cutter(base), Guard(words.scripts))
-    whole = draw_curve(base, grown, held, words.total)
+    whole = draw_curve(base, grown, held, words.units(words.counts))
     monkeypatch.setattr(size, "_MOST_PARTS", 70)
-    some = draw_curve(base, grown, held, words.total)
+    some = draw_curve(base, grown, held, words.units(words.counts))
     assert some.words < whole.words / 2
     for k in (0, 50, 200):
         assert some.at(k) / some.words == pytest.approx(whole.at(k) / whole.words, rel=0.2)

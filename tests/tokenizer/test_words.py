@@ -48,8 +48,17 @@ def test_words_are_counted_with_their_spaces_and_others_apart() -> None:
     words = draw(["слово і слово", "слово two words"], scripts=CYRILLIC, max_bytes=1000, seed=0)
     assert words.counts == Counter({"слово": 2, " слово": 1, " і": 1})
     assert words.others == Counter({" two": 1, " words": 1})
-    assert words.chars["о"] == 6 and words.total == 4 and words.documents == 2
+    assert words.chars["о"] == 6 and words.units(words.counts) == 4 and words.documents == 2
     assert words.bytes == words.total_bytes == len("слово і словослово two words".encode())
+
+
+@pytest.mark.parametrize(
+    ("script", "text", "units"), [("Cyrl", "мова і слово", 3), ("Thai", "ภาษาไทย ไทย", 10)]
+)
+def test_units_are_words_or_characters_where_no_spaces_tell_words(script: str, text: str, units: int) -> None:
+    words = draw([text], scripts=frozenset({script}), max_bytes=1000, seed=0)
+    assert words.unit == ("word" if script == "Cyrl" else "character")
+    assert words.units(words.counts) == units
 
 
 def test_the_chunks_of_a_long_document_hold_all_of_its_words() -> None:
