@@ -80,6 +80,8 @@ def extend(pattern: str, signs: Signs) -> str | None:
             letter = letter or text
         if hit and go_on and (repeated := _REPEATED.match(pattern, place)):
             place = repeated.end()
+            if pattern.startswith("?", place):
+                return None  # as few letters as possible: what would go on with them cannot be said
             many = _run(text, go_on)
             text = many if repeated.group() == "+" else f"(?:{many})?"
         out.append(text)

@@ -209,9 +209,12 @@ def _repaired(step: Any, signs: patterns.Signs) -> tuple[dict[str, Any] | None, 
     if step["type"] == "ByteLevel" and step.get("use_regex", True):
         if step.get("add_prefix_space"):
             return None, "the base puts a space before each text inside the step that would be repaired"
+        pattern = patterns.extend(GPT2, signs)
+        if pattern is None:
+            return None, _NO_REGEX
         split = {
             "type": "Split",
-            "pattern": {"Regex": patterns.extend(GPT2, signs)},
+            "pattern": {"Regex": pattern},
             "behavior": "Isolated",
             "invert": False,
         }

@@ -6,7 +6,6 @@ Everything is drawn from fixed seeds, so a result can be repeated.
 from __future__ import annotations
 
 import random
-import sys
 import unicodedata
 from functools import lru_cache
 
@@ -23,7 +22,7 @@ _EMOJI = "👩👨👧🏽🏳🏴🌈❤👍🇺🇦🇬🇪🧑🚀1️⃣"
 
 @lru_cache(maxsize=1)
 def _marks() -> str:
-    return "".join(chr(c) for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c)) in ("Mn", "Mc"))
+    return "".join(c for c in samples.assigned() if unicodedata.category(c) in ("Mn", "Mc"))
 
 
 def random_unicode(count: int = 300, seed: int = 0) -> list[str]:
