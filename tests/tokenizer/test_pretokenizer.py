@@ -20,7 +20,7 @@ from fastvocab.tokenizer import patterns, probes, samples
 from fastvocab.tokenizer.base import Base, Kind
 from fastvocab.tokenizer.byte_level import cutter
 from fastvocab.tokenizer.pretokenizer import Repair, repair
-from fastvocab.tokenizer.words import Words
+from fastvocab.tokenizer.words import Words, draw
 from fastvocab.unicode import script_of
 from tests import texts
 from tests.tokenizer.conftest import QWEN, read_once, words_of
@@ -251,6 +251,20 @@ def test_what_cannot_be_repaired_is_left_with_a_reason() -> None:
     assert "space before each text" in _left(prefixed)
     digits = {"type": "Digits", "individual_digits": True}
     assert "space before each text" in _left({"type": "Sequence", "pretokenizers": [digits, prefixed]})
+
+
+def test_a_reluctant_quantifier_is_left_alone() -> None:
+    signs = patterns.Signs(frozenset({"Arab"}), shared_marks="\u064e")
+    assert patterns.extend(r"\p{L}+?(?=\s)|\s+", signs) is None
+    assert patterns.extend(r"\p{L}+(?=\s)|\s+", signs) is not None
+
+
+@pytest.mark.parametrize("name", REGEXES)
+def test_a_script_without_marks_and_signs_has_nothing_to_repair(name: str) -> None:
+    words = draw(["漢字仮名交文" * 3 + " 漢字"], scripts=frozenset({"Hani"}), max_bytes=1000, seed=0)
+    base = with_step(step_of(name))
+    found = repair(base, words, "repair")
+    assert not found.changed and found.base is base and found.reason
 
 
 def test_a_base_that_does_not_cut_is_left_with_a_reason(fallback_base: Path) -> None:
