@@ -234,8 +234,8 @@ def tokenizer_merge(
     from fastvocab.errors import ConfigError
     from fastvocab.recipes import tokenizers
 
-    if new_tokens != "auto" and not (new_tokens.isdecimal() and int(new_tokens)):
-        raise ConfigError(f"--new-tokens {new_tokens}", rule="a number from 1, or auto")
+    if new_tokens != "auto" and not (new_tokens.isdecimal() and 1 <= int(new_tokens) <= 1_000_000):
+        raise ConfigError(f"--new-tokens {new_tokens}", rule="a number from 1 to 1,000,000, or auto")
     figures = tokenizers.merge(
         base,
         corpus,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from fastvocab import files
 from fastvocab.corpus.read import documents
 from fastvocab.corpus.stage import build as build_corpus
-from fastvocab.errors import ConfigError, DataError
+from fastvocab.errors import ConfigError, DataError, ModelError
 from fastvocab.model import reference
 from fastvocab.tokenizer import verify
 from fastvocab.tokenizer.find import Method
@@ -54,6 +54,7 @@ def merge(
         raise ConfigError(f"{out} is there already", fix="choose another folder, or remove it")
     _check_language(language)
     source = _folder(base)
+    config = model_config(source)
     with tempfile.TemporaryDirectory() as work, files.atomic_folder(out) as target:
         text = Path(work)
         figures = build_corpus(text, train=list(corpus), replay=list(replay), language=language)
@@ -68,7 +69,7 @@ def merge(
             sentencepiece=sentencepiece,
             pretokenizer=pretokenizer,
             scripts=frozenset(figures["target_scripts"]),
-            config=model_config(source),
+            config=config,
             max_bytes=int(sample_mb * 1e6),
             seed=seed,
         )
@@ -87,7 +88,15 @@ def _folder(base: str) -> Path:
 def model_config(folder: Path) -> dict[str, Any] | None:
     """config.json of a model folder; None where there is only a tokenizer."""
     path = folder / "config.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path} is damaged: {error}", fix="copy it from the base model again") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} is not a JSON object", fix="copy it from the base model again")
+    return config
 
 
 def train(
@@ -108,11 +117,15 @@ def train(
         scripts = dominant_scripts(letter_scripts(head))
         if not scripts:
             raise DataError("the text has no letters to tell a script by", fix="give --language")
+    if out.exists():
+        raise ConfigError(f"{out} is there already", fix="choose another folder, or remove it")
     words = draw(
         (d.text for d in documents(list(corpus))), scripts=scripts, max_bytes=int(sample_mb * 1e6), seed=seed
     )
-    out.mkdir(parents=True, exist_ok=True)
-    learnt = train_sentencepiece(words, out / "sentencepiece.model", pieces=pieces, algorithm=algorithm)
+    with files.atomic_folder(out) as target:
+        learnt = train_sentencepiece(
+            words, target / "sentencepiece.model", pieces=pieces, algorithm=algorithm
+        )
     return f"{len(learnt):,} pieces in {out / 'sentencepiece.model'}"
 
 

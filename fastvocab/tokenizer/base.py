@@ -34,6 +34,13 @@ _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 #: What stands around the merges in a tokenizer.json.
 _AROUND = ("normalizer", "pre_tokenizer", "post_processor", "decoder", "truncation", "padding")
 
+#: A tokenizer.json without merges and tokens.
+_NO_MERGES: dict[str, Any] = {
+    "model": {"type": "BPE", "vocab": {}, "merges": []},
+    "added_tokens": [],
+    "post_processor": None,
+}
+
 
 @dataclass(frozen=True)
 class Base:
@@ -90,8 +97,7 @@ class Base:
     @cached_property
     def cutting(self) -> Tokenizer:
         """What stands around its merges alone: normaliser and pre-tokenizer. Loading 128,000 tokens takes 1 s."""
-        return load_spec(self.spec | {"model": {"type": "BPE", "vocab": {}, "merges": []}, "added_tokens": [],
-                                      "post_processor": None}, self.folder)  # fmt: skip
+        return load_spec(self.spec | _NO_MERGES, self.folder)
 
 
 def _pair(merge: str | list[str]) -> tuple[str, str]:
@@ -142,6 +148,7 @@ def read(folder: Path) -> Base:
     path = folder / "tokenizer.json"
     converted = not path.is_file()
     spec = _convert(folder, raw) if converted else _read_json(path)
+    load_spec(spec | _NO_MERGES, folder)  # what stands around the merges must be sound: it is looked at now
     base = Base(folder, recognise(spec, raw is not None, folder), spec, converted=converted)
     tokenizer = base.tokenizer  # loads it, so that a damaged file is found here
     if base.kind is not Kind.SENTENCEPIECE or raw is None:

@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
+from fastvocab.errors import DataError
 from fastvocab.tokenizer import merge
 from fastvocab.tokenizer.base import Base
 from fastvocab.tokenizer.continued import continue_bpe
@@ -102,10 +103,15 @@ def find(base: Base, request: Request, out: Path) -> list[Found]:
     methods = [request.method] if request.method else METHODS
     cut = cache(merge.cutter(base))  # each word is asked for several times
     parts = count_parts(request.words.counts, cut, request.guard)
-    found = [_by(method, base, cut, parts, request, out) for method in methods]
-    common = min(len(one.curve.tokens) - 1 for one in found)
-    if request.new_tokens:
-        common = max(one.choice.size for one in found)
+    found = []
+    for method in methods:
+        try:
+            found.append(_by(method, base, cut, parts, request, out))
+        except DataError:  # one method may find something where the other finds nothing
+            if method == methods[-1] and not found:
+                raise
+    sizes = [one.choice.size for one in found]
+    common = max(sizes) if request.new_tokens else min(sizes)
     best, *others = sorted(found, key=lambda one: one.curve.at(common))
     return [replace(best, fires=count_fires(base, best.grown, parts)), *others]
 
@@ -135,14 +141,20 @@ def _by(method: Method, base: Base, cut: Cut, parts: Counter[str], request: Requ
     words, guard = request.words, request.guard
     limit = request.new_tokens or MOST
     spare = _SPARE_LATIN if "Latn" in words.scripts else _SPARE
-    asked = int(limit * spare) + _SPARE_AT_LEAST
+    # no text of so many characters has more pairs; the trainers set memory aside for all that is asked
+    possible = sum(map(len, parts)) + _SPARE_AT_LEAST
+    asked = min(int(limit * spare) + _SPARE_AT_LEAST, possible)
     while True:
         learnt = _learn(method, base, cut, request, parts, asked, out)
         wanted, ascii_only = merge.candidates(learnt, words.chars, guard)
         pruned = grow_pruned(base, parts, partial(_grow, base, wanted, guard), limit)
-        if len(pruned.grown.tokens) >= limit or len(learnt) < 0.9 * asked or asked > _MOST_PIECES:
+        if (
+            len(pruned.grown.tokens) >= limit
+            or len(learnt) < 0.9 * asked
+            or asked >= min(_MOST_PIECES, possible)
+        ):
             break  # enough, or the text holds no more
-        asked *= 3
+        asked = min(3 * asked, possible)
     held = count_parts(request.heldout, cut, guard)
     curve = draw_curve(base, pruned.grown, held, words.units(request.heldout))
     if request.new_tokens:

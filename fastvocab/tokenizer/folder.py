@@ -72,11 +72,13 @@ def load_auto(folder: Path) -> PreTrainedTokenizerFast:
             if _only_tekken(folder):
                 tokenizer = _from_tekken(folder / "tekken.json")
             else:
-                tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+                tokenizer = AutoTokenizer.from_pretrained(
+                    str(folder), local_files_only=True, trust_remote_code=False
+                )
                 if not hasattr(tokenizer, "backend_tokenizer") and (folder / "tokenizer.json").is_file():
                     # beside tekken.json and a Mistral config.json mistral-common goes first
                     tokenizer = AutoTokenizer.from_pretrained(
-                        str(folder), local_files_only=True, mistral_format=False
+                        str(folder), local_files_only=True, mistral_format=False, trust_remote_code=False
                     )
     except Exception as error:  # transformers raises five kinds, tokenizers the bare class
         raise ModelError(

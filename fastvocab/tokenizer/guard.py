@@ -82,12 +82,18 @@ class Guard:
         scripts: ISO 15924 codes of the target scripts.
         protected: text of the base's own languages. With a Latin target, a merge whose letters occur in it is
             refused (English "café" against a French or Vietnamese target).
+        added: contents of the base's added tokens. They are found in a text before anything is merged, so no
+            token that holds one could be reached.
         frequent: characters of the training text with their counts; tells whether a script can be served
             without touching a prefix that it shares.
     """
 
     def __init__(
-        self, scripts: frozenset[str], protected: Iterable[str] = (), frequent: Counter[str] | None = None
+        self,
+        scripts: frozenset[str],
+        protected: Iterable[str] = (),
+        frequent: Counter[str] | None = None,
+        added: Iterable[str] = (),
     ) -> None:
         self.scripts = scripts
         self._target = _target(scripts)
@@ -99,6 +105,8 @@ class Guard:
             foreign = sorted(word for word in words if not word.isascii())
             self._protected = "\n".join(f" {word}" for word in foreign)
             self._protected_chars = frozenset(self._protected) - {"\n", " "}
+        contents = sorted({content for content in added if self.has_target(content)})
+        self._added = regex.compile("|".join(map(regex.escape, contents))) if contents else None
         self._needed = _needed_prefixes(frequent or Counter(), scripts)
         self._verdicts: dict[bytes, bool] = {}
 
@@ -119,7 +127,10 @@ class Guard:
 
     def allows_text(self, text: str) -> bool:
         """May a token with this text exist?"""
-        return self.has_target(text) and not self._in_protected(text)
+        return self.has_target(text) and not self._in_protected(text) and not self._holds_added(text)
+
+    def _holds_added(self, text: str) -> bool:
+        return self._added is not None and self._added.search(text) is not None
 
     def allows(self, raw: bytes) -> bool:
         """May a merge with this result (UTF-8 bytes, at most cut at both ends) exist?"""
@@ -142,7 +153,7 @@ class Guard:
             return False
         if self.has_target(text):
             # the letters alone decide: the cut bytes at either end only narrow it down
-            return not self._in_protected(text)
+            return not self._in_protected(text) and not self._holds_added(text)
         if not tail:
             return False
         counts, marks = _scripts_of_prefix(tail)
@@ -198,7 +209,8 @@ def shared_prefix(raw: bytes, scripts: frozenset[str]) -> bytes | None:
     body, tail = split_fragment(raw)
     if not tail or not body.isascii():
         return None
-    return tail if set(_scripts_of_prefix(tail)[0]) - scripts else None
+    behind = set(_scripts_of_prefix(tail)[0])
+    return tail if behind & scripts and behind - scripts else None
 
 
 def split_fragment(raw: bytes) -> tuple[bytes, bytes]:

@@ -75,6 +75,7 @@ def measure(
         "characters_per_token": _ratio(characters, tokens),
     }
     if new_ids:
+        figures["new_tokens_seen"] = len(used & new_ids)
         figures["new_tokens_used"] = _ratio(len(used & new_ids), len(new_ids))
     return figures
 

@@ -46,7 +46,9 @@ class Merged:
 
 def cutter(base: Base) -> Cut:
     """How words are cut before merging: as the base does, or letters apart from the rest where it does not."""
-    return byte_level.cutter(base) if base.kind is Kind.BYTE_LEVEL else default_cut
+    if base.kind is Kind.BYTE_LEVEL:
+        return byte_level.cutter(base)
+    return lambda text: default_cut(sentencepiece_base.normalised(base, text))
 
 
 def candidates(pieces: list[str], chars: Counter[str], guard: Guard) -> tuple[list[str], int]:

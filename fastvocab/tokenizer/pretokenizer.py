@@ -25,7 +25,7 @@ from fastvocab.tokenizer.base import Base, Kind
 from fastvocab.tokenizer.byte_level import cutter
 from fastvocab.tokenizer.guard import Guard
 from fastvocab.tokenizer.words import BEHIND, BETWEEN, Cut, Words
-from fastvocab.unicode import NEUTRAL, UNSPACED, script_of
+from fastvocab.unicode import NEUTRAL, script_of
 
 #: GPT-2's regex, which `ByteLevel(use_regex=True)` of the tokenizers library has built in.
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -88,7 +88,7 @@ def floor(words: Words, cut: Cut) -> tuple[Floor, Counter[str]]:
 
     Those at the cuts are not enough: of two marks in a row, or a virama with a joiner, the cut is at the first.
     """
-    spaced = not words.scripts & UNSPACED
+    spaced = words.unit == "word"
     guard = Guard(words.scripts)
     causes: Counter[str] = Counter()
     signs: Counter[str] = Counter()
@@ -153,9 +153,7 @@ def repair(base: Base, words: Words, mode: str = "auto") -> Repair:
             anything, ``keep`` never.
     """
     if base.kind is not Kind.BYTE_LEVEL:
-        none = Floor("character" if words.scripts & UNSPACED else "word", 1.0, {})
-        if none.unit == "character":
-            none = replace(none, tokens=0.0)
+        none = Floor(words.unit, 1.0 if words.unit == "word" else 0.0, {})
         return Repair(base, none, none, False, "the base does not cut words before merging")
     before, found = floor(words, cutter(base))
     if mode == "keep":

@@ -93,7 +93,8 @@ def drop_silent(grown: Grown, fires: Counter[str]) -> Grown:
         silent.add(token)
         for a, b in pairs:
             serves.subtract((a, b))
-            fires.update({a: fires[token], b: fires[token]})
+            fires[a] += fires[token]
+            fires[b] += fires[token]
     return replace(
         grown,
         tokens=[token for token in grown.tokens if token not in silent],

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from fastvocab.tokenizer.base import Base
 from fastvocab.tokenizer.bpe import META_SPACE, Rank, encode
-from fastvocab.tokenizer.grow import COSTLY, EXISTS, OUTSIDE, Grower, Grown
+from fastvocab.tokenizer.grow import COSTLY, EXISTS, NORMALISED, OUTSIDE, Grower, Grown
 from fastvocab.tokenizer.guard import Guard
 from fastvocab.tokenizer.sentencepiece_file import CONTROL, NORMAL, UNUSED, USER_DEFINED, parse_proto
 
@@ -38,6 +38,19 @@ def _ranking(base: Base) -> tuple[Rank, Callable[[str, str], None], Callable[[st
     )
 
 
+def normalised(base: Base, text: str) -> str:
+    """``text`` (a space is a space) as the base's normaliser makes it, without what that puts in front."""
+    normalizer = base.cutting.normalizer
+    if normalizer is None:
+        return text
+    done: str = normalizer.normalize_str("x" + text).replace(META_SPACE, " ")
+    return done[done.index("x") + 1 :]
+
+
+def _as_it_is(base: Base, text: str) -> bool:
+    return normalised(base, text) == text
+
+
 def grow(base: Base, wanted: list[str], *, limit: int, guard: Guard) -> Grown:
     """New tokens and merges for ``wanted`` texts, at most ``limit`` tokens.
 
@@ -59,6 +72,9 @@ def grow(base: Base, wanted: list[str], *, limit: int, guard: Guard) -> Grown:
         if grower.room == 0:
             break
         spelling = text.replace(" ", META_SPACE)
+        if not _as_it_is(base, text):
+            grower.grown.rejected[NORMALISED] += 1
+            continue
         reason: str | None = None
         missing = sorted({char for char in spelling if not grower.has(char)})
         if grower.has(spelling):

@@ -94,15 +94,17 @@ def build(
     say(f"base tokenizer: {source.kind}, {source.next_id:,} ids")
     if source.disagreement:
         warn(f"{source.disagreement}; tokenizer.json leads, no tokenizer.model is written")
-    scripts = scripts or _detect(train)
+    scripts = _detect(train, scripts)
     own = lines_of(islice(read_texts(replay), _MOST_LINES))[:_MOST_LINES] if replay else []
     held = lines_of(islice(read_texts(heldout), _MOST_LINES))[:_MOST_LINES]
 
     words = draw(read_texts(train), scripts=scripts, max_bytes=max_bytes, seed=seed)
     repaired = repair(source, words, pretokenizer)
     summary.say_repair(repaired)
-    guard = Guard(scripts, own if protectable(own, scripts) else (), words.chars)
+    guard = Guard(scripts, own if protectable(own, scripts) else (), words.chars, source.added)
     held_words = count_target_words(held, guard)
+    if not held_words:
+        warn("the held-out text has no words in the target script: methods are compared on the training text")
     request = Request(
         words,
         held_words or words.counts,
@@ -138,7 +140,8 @@ def build(
     measuring = time.perf_counter()
     new_ids = frozenset(token.id for token in merged.tokens)
     before, after = measure(source.tokenizer, held), measure(extended.tokenizer, held, new_ids=new_ids)
-    alone = measure(fresh(words, len(merged.tokens), threads), held)
+    model = fresh(words, len(merged.tokens), threads)
+    alone = measure(model, held) | {"pieces": model.get_piece_size() - 257}  # without bytes and unknown
     summary.say_gain(before, after, alone)
     done = time.perf_counter()
     detail = {proof.name: proof.detail for proof in proofs}
@@ -163,10 +166,13 @@ def build(
         "byte_fragments": sum(token.text is None for token in merged.tokens),
         "never_fired": {
             "in_training_text": sum(not best.fires[token.token] for token in merged.tokens),
-            "in_heldout_text": round(len(new_ids) * (1 - (after["new_tokens_used"] or 0))),
+            "in_heldout_text": len(new_ids) - after["new_tokens_seen"],
         },
         "unreachable": detail["new_tokens_reachable"]["unreachable"],
         "changed_lines": detail["other_text_identical"]["lines_changed"],
+        "characters_one_step_shorter": detail["other_text_identical"]
+        .get("shared", {})
+        .get("characters_one_step_shorter", 0),
         "round_trip": {key: detail["round_trip_exact"][key] for key in ("heldout_lines", "heldout_exact")},
         "merges": len(merged.grown.merges),
         "passed_over": dict(merged.grown.rejected)
@@ -193,10 +199,14 @@ def build(
     return figures
 
 
-def _detect(train: Path) -> frozenset[str]:
+def _detect(train: Path, wanted: frozenset[str] | None) -> frozenset[str]:
+    """The scripts of a text; of those named, the ones that occur (Korean is named with Hanja, mostly without)."""
     counts: Counter[str] = Counter()
     for text in islice(read_texts(train), _DETECT_DOCUMENTS):
         counts.update(letter_scripts(text))
+    if wanted:
+        total = sum(counts[name] for name in wanted)
+        return frozenset(name for name in wanted if counts[name] * 100 > total) or wanted
     scripts = dominant_scripts(counts)
     if not scripts:
         raise DataError(

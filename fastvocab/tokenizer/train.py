@@ -78,7 +78,7 @@ def train_sentencepiece(
             num_threads=threads,
             minloglevel=2,
         )
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise DataError(
             f"SentencePiece could not train on {len(words.counts):,} distinct words ({names}): {error}",
             rule="a vocabulary needs text that supports it",

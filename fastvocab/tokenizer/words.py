@@ -18,7 +18,7 @@ import regex
 from fastvocab.errors import DataError
 from fastvocab.tokenizer.bpe import META_SPACE
 from fastvocab.tokenizer.guard import Guard
-from fastvocab.unicode import UNSPACED
+from fastvocab.unicode import UNSPACED, script_of
 
 #: Separates the parts of a word that no piece may cross. A control character that cleaned text never holds.
 CUT = "\x1f"
@@ -73,7 +73,11 @@ class Words:
     @property
     def unit(self) -> str:
         """What tokens are counted by: ``word``, or ``character`` in scripts without spaces."""
-        return "character" if self.scripts & UNSPACED else "word"
+        return "character" if self._share(UNSPACED) > 0.5 else "word"
+
+    def _share(self, scripts: frozenset[str]) -> float:
+        inside = sum(number for char, number in self.chars.items() if script_of(char) in scripts)
+        return inside / max(1, sum(self.chars.values()))
 
     def units(self, counts: Counter[str]) -> int:
         """How many units counted words are."""
@@ -84,9 +88,9 @@ class Words:
     @property
     def longest(self) -> int:
         """The longest piece, in characters, that the scripts call for."""
-        if self.scripts & _IDEOGRAPHIC and not self.scripts - UNSPACED:
+        if self._share(_IDEOGRAPHIC) > 0.5:
             return _LONGEST_IDEOGRAPHIC
-        return _LONGEST_UNSPACED if self.scripts & UNSPACED else _LONGEST
+        return _LONGEST_UNSPACED if self.unit == "character" else _LONGEST
 
 
 def default_cut(word: str) -> list[str]:

@@ -40,7 +40,13 @@ def other_text(base: Base, extended: Base, scripts: frozenset[str], replay: list
         fixed = [line for line in fixed if not target(line)]  # such as Greek, for its mathematical letters
     chars = [char for char in samples.assigned() if not target(char)]
     every = {*chars, *chain(*own, *fixed)} if prefixes else set()
-    exempt = {char for char in every if char.encode("utf-8", "replace").startswith(prefixes)}
+    normalizer = base.cutting.normalizer
+
+    def shares(char: str) -> bool:
+        read = normalizer.normalize_str(char) if normalizer else char  # NFC makes 〈 (U+2329) U+3008
+        return any(c.encode("utf-8", "replace").startswith(prefixes) for c in (char, *read))
+
+    exempt = {char for char in every if shares(char)}
     compared = [line for line in [*own, *fixed] if exempt.isdisjoint(line)]
     singles = [char for char in chars if char not in exempt]
     wrong = differences(base, extended, compared)
