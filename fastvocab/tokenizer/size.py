@@ -180,7 +180,7 @@ def choose(
     training_tokens: int | None = None,
     passes: float = 1.0,
 ) -> Choice:
-    """The size after which a thousand more tokens stop paying.
+    """The size after which a thousand more tokens stop paying; the first thousand are always taken.
 
     They pay while they (1) take off a larger share of the held-out tokens than they add to the cost of a
     token (multiply-adds, logits over more rows), and at least 1%; and (2) are each seen at least twice in
