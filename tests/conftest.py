@@ -186,7 +186,7 @@ def tiny_run(base: Path, text: Path, runs: Path, *more: str) -> list[str]:
         f"corpus.train={text / 'uk.jsonl'}", f"corpus.replay={text / 'en.jsonl'}",
         f"instruct.train={text / 'chat.jsonl'}", "tokenizer.new_tokens=120", "extend.calibration_bytes=10000",
         "pretrain.block=64", "pretrain.steps=6", "pretrain.batch=2", "pretrain.lora.r=4",
-        "pretrain.learning_rate=1e-2", "pretrain.embedding_learning_rate=1e-2",
+        "pretrain.learning_rate=1e-3", "pretrain.embedding_learning_rate=1e-3",
         "instruct.max_length=128", "instruct.steps=3", "instruct.batch=2",
         "evaluate.heldout_bytes=2000", "evaluate.replay_bytes=2000", "evaluate.piece_bytes=200",
         "evaluate.sample_tokens=4", *more,

@@ -108,7 +108,7 @@ def test_a_number_of_tokens_that_is_none_is_exit_code_2(
         tmp_path / "o",
         f"--new-tokens={number}",
     )
-    assert code == 2 and not out and "a number from 1, or auto" in said
+    assert code == 2 and not out and "a number from 1 to 1,000,000, or auto" in said
     assert not (tmp_path / "o").exists()
 
 
