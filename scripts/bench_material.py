@@ -151,7 +151,7 @@ def write_language(language: str, file: Path | None, megabytes: float | None, ou
     elif language == "uk":
         train, held = _split(_ukrainian(), HELD_OUT)
     else:
-        train, held = _split(dict.fromkeys(_messages(language)), HELD_OUT)
+        train, held = _split(dict.fromkeys(messages(language)), HELD_OUT)
         joint = "" if language_scripts(language) & UNSPACED else " "
         train, held = (list(_joined(part, joint, PARAGRAPH)) for part in (train, held))
     if not train or not held:
@@ -183,7 +183,7 @@ def _ukrainian() -> Iterable[str]:
     return texts.values()
 
 
-def _messages(language: str) -> Iterator[str]:
+def messages(language: str) -> Iterator[str]:
     """Lines in ``language`` of all catalogues that are installed, without placeholders and leftovers."""
     try:
         scripts = language_scripts(language)
