@@ -208,7 +208,7 @@ def guarded(work: Callable[[], Any]) -> int:
     except (KeyboardInterrupt, typer.Abort, Stopped) as stop:
         code = stop.exit_code if isinstance(stop, Stopped) else 130
         hint = f" ({stop.hint})" if isinstance(stop, Stopped) and stop.hint else ""
-        console.say(f"stopped{hint}; the same command goes on from here")
+        console.say(f"stopped{hint}; nothing finished is lost: type the same command again")
         return code
     except _UsageError as error:
         error.show()

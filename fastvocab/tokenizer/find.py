@@ -9,6 +9,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
+from fastvocab.console import warn
 from fastvocab.errors import DataError
 from fastvocab.tokenizer import merge
 from fastvocab.tokenizer.base import Base
@@ -107,11 +108,12 @@ def find(base: Base, request: Request, out: Path) -> list[Found]:
     for method in methods:
         try:
             found.append(_by(method, base, cut, parts, request, out))
-        except DataError:  # one method may find something where the other finds nothing
+        except DataError as error:  # one method may find something where the other finds nothing
             if method == methods[-1] and not found:
                 raise
+            warn(f"{method} found nothing: {error.message}")
     sizes = [one.choice.size for one in found]
-    common = max(sizes) if request.new_tokens else min(sizes)
+    common = max(sizes) if request.new_tokens else max(1, min(sizes))  # one that found nothing is no better
     best, *others = sorted(found, key=lambda one: one.curve.at(common))
     return [replace(best, fires=count_fires(base, best.grown, parts)), *others]
 

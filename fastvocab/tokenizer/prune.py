@@ -32,13 +32,11 @@ class Pruned:
         grown: what is left.
         fires: how often each new token occurs in the training words as they are encoded now.
         dropped: tokens that never fired.
-        exhausted: True if the candidates ran out.
     """
 
     grown: Grown
     fires: Counter[str]
     dropped: int
-    exhausted: bool
 
 
 def grow_pruned(base: Base, parts: Counter[str], grow: Callable[[int], Grown], limit: int) -> Pruned:
@@ -56,11 +54,10 @@ def grow_pruned(base: Base, parts: Counter[str], grow: Callable[[int], Grown], l
         fires = count_fires(base, grown, parts)
         kept = drop_silent(grown, fires)
         dropped = len(grown.tokens) - len(kept.tokens)
-        exhausted = len(grown.tokens) < asked
-        if exhausted or len(kept.tokens) >= limit:
+        if len(grown.tokens) < asked or len(kept.tokens) >= limit:  # the candidates ran out, or enough
             break
         asked += 2 * (limit - len(kept.tokens)) + _MORE_AT_LEAST
-    return Pruned(truncate(kept, limit), fires, dropped, exhausted)
+    return Pruned(truncate(kept, limit), fires, dropped)
 
 
 def count_fires(base: Base, grown: Grown, parts: Counter[str]) -> Counter[str]:

@@ -48,11 +48,20 @@ def _text(line: str, path: Path, number: int) -> str:
             rule='each line is an object {"text": ...} with a string',
             fix="rename the key that holds the text to text",
         )
+    return require_unicode(text, f"{path}, line {number},")
+
+
+def require_unicode(text: str, where: str) -> str:
+    """``text`` itself.
+
+    Raises:
+        DataError: if it holds a lone surrogate, which the tokenizers library refuses with a bare TypeError.
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{path}, line {number}, holds a lone surrogate (character {error.start})",
+            f"{where} holds a lone surrogate (character {error.start})",
             rule="text is valid Unicode",
             fix="clean the text with the corpus stage",
         ) from None

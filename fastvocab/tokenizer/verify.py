@@ -12,12 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastvocab.errors import DataError, ModelError
+from fastvocab.errors import ModelError
 from fastvocab.tokenizer import folder, proofs
 from fastvocab.tokenizer.base import Base, read
 from fastvocab.tokenizer.guard import Guard
 from fastvocab.tokenizer.measure import encode_all, lines_of, measure
 from fastvocab.tokenizer.proofs import Proof, Texts
+from fastvocab.tokenizer.text import require_unicode
 from fastvocab.unicode import dominant_scripts, letter_scripts
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ def check(base: Path, extended: Path, corpus: Iterable[str] = ()) -> dict[str, A
         for token, (text, _) in zip(added, proofs.described(one, list(added)))
     )
     scripts = dominant_scripts(letter_scripts("".join(char for char in spelt if char > "\x7f")), share=0.05)
-    lines = list(islice((line for text in _valid(corpus) for line in lines_of([text])), MOST_LINES))
+    valid = (require_unicode(text, f"text {number}") for number, text in enumerate(corpus, 1))
+    lines = list(islice((line for text in valid for line in lines_of([text])), MOST_LINES))
     guard = Guard(scripts)
     target = [guard.has_target(line) for line in lines]
     texts = Texts(
@@ -125,19 +127,6 @@ def check(base: Path, extended: Path, corpus: Iterable[str] = ()) -> dict[str, A
             "never_fired": len(unused),
         }
     return report
-
-
-def _valid(texts: Iterable[str]) -> Iterable[str]:
-    for number, text in enumerate(texts, 1):
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"text {number} holds a lone surrogate (character {error.start})",
-                rule="text is valid Unicode",
-                fix="clean the text with the corpus stage",
-            ) from None
-        yield text
 
 
 def rows(results: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:

@@ -97,7 +97,6 @@ def test_check_excuses_no_fragment_of_characters_far_from_the_script(gpt2_base: 
         spec["model"]["vocab"][a + b] = size + place
     path.write_text(json.dumps(spec, ensure_ascii=False), encoding="utf-8")
     report = check(gpt2_base, tmp_path / "hole")
-    assert report["scripts"] == ["Cyrl"] or not report["passed"]
     failed = [proof["name"] for proof in report["proofs"] if not proof["passed"]]
     assert "other_text_identical" in failed
 

@@ -103,10 +103,10 @@ def test_the_count_is_made_up_from_the_next_candidates(base: Base) -> None:
     fires = count_fires(base, first, parts)
     assert len(drop_silent(first, fires).tokens) < 80
     pruned = grow_pruned(base, parts, more, 80)
-    assert len(pruned.grown.tokens) == 80 and pruned.dropped > 0 and not pruned.exhausted
+    assert len(pruned.grown.tokens) == 80 and pruned.dropped > 0
     # cut to size what was a step may be the last of its line: it fires then
     again = count_fires(base, pruned.grown, parts)
     used = {part for pair in pruned.grown.merges for part in pair}
     assert all(again[token] or token in used for token in pruned.grown.tokens)
     all_of_them = grow_pruned(base, parts, more, 100_000)
-    assert all_of_them.exhausted and len(all_of_them.grown.tokens) < 1000
+    assert len(all_of_them.grown.tokens) < 1000
