@@ -27,6 +27,7 @@ from fastvocab.run import Context, Record, Run, Step
 _IMMATERIAL = {"save_minutes"}
 #: Share of chat rows kept from training, for the samples.
 _HELDOUT_CHAT = 0.03
+_STOPPED = "stopped; nothing finished is lost: type the same command again"
 #: A wrong option or a missing argument. Typer brings its own click, whose class has no public name.
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
@@ -190,6 +191,8 @@ def guarded(work: Callable[[], Any]) -> int:
     before = signal.signal(signal.SIGTERM, _terminated)
     try:
         done = work()
+        if done == 130:  # typer's own answer to Ctrl-C
+            console.say(_STOPPED)
         return done if isinstance(done, int) else 0
     except FastvocabError as error:
         console.fail(error.lines())
@@ -208,7 +211,7 @@ def guarded(work: Callable[[], Any]) -> int:
     except (KeyboardInterrupt, typer.Abort, Stopped) as stop:
         code = stop.exit_code if isinstance(stop, Stopped) else 130
         hint = f" ({stop.hint})" if isinstance(stop, Stopped) and stop.hint else ""
-        console.say(f"stopped{hint}; nothing finished is lost: type the same command again")
+        console.say(_STOPPED.replace("stopped", f"stopped{hint}", 1))
         return code
     except _UsageError as error:
         error.show()
