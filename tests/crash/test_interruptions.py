@@ -69,7 +69,7 @@ def test_a_run_stopped_inside_pretraining_ends_with_the_same_tensors(
     found, said = _stop(arguments, lambda: len(list(saves.glob("step-*/save.json"))) >= 1, number)
     assert found == code, said
     if code > 0:
-        assert "the same command goes on" in said and "Traceback" not in said
+        assert "nothing finished is lost: type the same command again" in said and "Traceback" not in said
     assert not (tmp_path / "tiny" / "40-pretrain").exists()
     assert list(saves.glob("step-*/save.json")), "nothing to go on from"
     assert new_language.main(arguments) == 0
