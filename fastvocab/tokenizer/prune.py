@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 
 from fastvocab.tokenizer.base import Base
 from fastvocab.tokenizer.grow import Grown
-from fastvocab.tokenizer.merge import extend_spec
 from fastvocab.tokenizer.spelling import merge_all
 
 #: How much more is grown than asked for, so that something is left to make up with.
@@ -62,9 +61,8 @@ def grow_pruned(base: Base, parts: Counter[str], grow: Callable[[int], Grown], l
 
 def count_fires(base: Base, grown: Grown, parts: Counter[str]) -> Counter[str]:
     """How often each new token is in the encoded parts."""
-    extended = replace(base, spec=extend_spec(base, grown))
     by_id: Counter[int] = Counter()
-    for number, ids in zip(parts.values(), merge_all(extended, parts)):
+    for number, ids in zip(parts.values(), merge_all(base, parts, grown)):
         for i in ids:
             if i >= base.next_id:
                 by_id[i] += number

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from fastvocab.tokenizer.base import Base, Kind
 from fastvocab.tokenizer.bpe import META_SPACE, from_alphabet, to_alphabet
+from fastvocab.tokenizer.grow import Grown
 from fastvocab.tokenizer.guard import Guard
 from fastvocab.tokenizer.words import Cut
 
@@ -27,13 +28,12 @@ def token_bytes(kind: Kind, token: str) -> bytes:
     return token.replace(META_SPACE, " ").encode("utf-8")
 
 
-def merge_all(base: Base, texts: Iterable[str]) -> Iterator[list[int]]:
-    """Ids of each text (a space is a space) by the merges of ``base`` alone, the text not cut."""
+def merge_all(base: Base, texts: Iterable[str], grown: Grown | None = None) -> Iterator[list[int]]:
+    """Ids of each text (a space is a space) by the merges of ``base`` alone, or with new ones; it is not cut."""
+    merging = base.merging_with(grown.tokens, grown.merges) if grown else base.merging
     spelt = [spell(base.kind, text) for text in texts]
     for start in range(0, len(spelt), _BATCH):
-        for encoding in base.merging.encode_batch_fast(
-            spelt[start : start + _BATCH], add_special_tokens=False
-        ):
+        for encoding in merging.encode_batch_fast(spelt[start : start + _BATCH], add_special_tokens=False):
             yield encoding.ids
 
 

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fastvocab.errors import DataError
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Without Python's cyclic garbage collector.
+
+    Vocabularies and counted words are millions of objects in no cycle, and each full collection goes over all:
+    8,000 tokens from 10 MB took 30 s with it and 23 s without (SmolLM2), 48 and 41 s (Llama-3).
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def read_texts(path: Path) -> Iterator[str]:

@@ -18,7 +18,7 @@ from fastvocab.tokenizer.base import Base, read
 from fastvocab.tokenizer.guard import Guard
 from fastvocab.tokenizer.measure import encode_all, lines_of, measure
 from fastvocab.tokenizer.proofs import Proof, Texts
-from fastvocab.tokenizer.text import require_unicode
+from fastvocab.tokenizer.text import collector_paused, require_unicode
 from fastvocab.unicode import dominant_scripts, letter_scripts
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def require(results: list[Proof]) -> None:
         )
 
 
+@collector_paused()
 def check(base: Path, extended: Path, corpus: Iterable[str] = ()) -> dict[str, Any]:
     """Compare any extended tokenizer folder with its base.
 
