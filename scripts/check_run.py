@@ -16,39 +16,47 @@ from pathlib import Path
 RELOAD = """
 import json, sys
 from pathlib import Path
+from fastvocab.errors import FastvocabError
 from fastvocab.model import checkpoint
-manifest = json.loads((Path(sys.argv[1]) / "fastvocab.json").read_text())
-model, _ = checkpoint.load(sys.argv[1])
-now, saved = checkpoint._probe(model, manifest["probe"]["ids"]), manifest["probe"]
-difference = max(abs(a - b) for x, y in zip(now["logits"], saved["logits"]) for a, b in zip(x, y))
-print(json.dumps([now["sha256"] == saved["sha256"], difference]))
+for folder in sys.argv[1:]:
+    try:
+        model, _ = checkpoint.load(folder)
+        saved = json.loads((Path(folder) / "fastvocab.json").read_text())["probe"]
+        now = checkpoint._probe(model, saved["ids"])
+        same = now["sha256"] == saved["sha256"]
+        apart = max(abs(a - b) for x, y in zip(now["logits"], saved["logits"]) for a, b in zip(x, y))
+        print(json.dumps("0" if same else f"{apart:.3g}"), flush=True)
+    except FastvocabError as error:
+        print(json.dumps(str(error)), flush=True)
 """
+
+
+def reload(folders: list[Path]) -> list[str]:
+    """What a fresh process makes of each checkpoint: "0", the largest difference, or the error."""
+    command = [sys.executable, "-c", RELOAD, *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('"')]
+    missing = len(folders) - len(found)
+    return found + [(done.stderr.strip().splitlines() or ["no answer"])[-1]] * missing
 
 
 def main(run: Path) -> int:
     """Print the two tables; 1 if a reload differs."""
     different = 0
     total = training = 0.0
+    records = sorted(run.glob("[0-9][0-9]-*/stage.json"))
+    checkpoints = [r.parent for r in records if (r.parent / "fastvocab.json").is_file()]
+    reloads = dict(zip(checkpoints, reload(checkpoints)))
     print(f"{'stage':10} {'seconds':>8} {'in train()':>10} {'peak GB':>8}  reload: largest logit difference")
-    for record in sorted(run.glob("[0-9][0-9]-*/stage.json")):
+    for record in records:
         data = json.loads(record.read_text(encoding="utf-8"))
         figures, inside = data["figures"], data["figures"].get("seconds_training", 0.0)
         total, training = total + data["seconds"], training + inside
         peak = figures.get("peak_memory_bytes")
-        reload = ""
-        if (record.parent / "fastvocab.json").is_file():
-            done = subprocess.run(
-                [sys.executable, "-c", RELOAD, str(record.parent)], capture_output=True, text=True
-            )
-            if done.returncode:
-                reload = done.stderr.strip().splitlines()[-1]
-                different += 1
-            else:
-                same, difference = json.loads(done.stdout.strip().splitlines()[-1])
-                reload = "0" if same else f"{difference:.3g}"
-                different += not same
+        found = reloads.get(record.parent, "")
+        different += found not in ("", "0")
         shown = f"{peak / 1e9:8.2f}" if peak else " " * 8
-        print(f"{data['stage']:10} {data['seconds']:8.1f} {inside or '':>10} {shown}  {reload}")
+        print(f"{data['stage']:10} {data['seconds']:8.1f} {inside or '':>10} {shown}  {found}")
     print(
         f"{'all':10} {total:8.1f} {training:10.1f}           {training / total:.0%} of the time inside train()"
     )

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import pairwise
 
 #: SentencePiece's spelling of a space.
 META_SPACE = "▁"
 
 #: Gives the priority of merging two neighbours (the lowest goes first), or None where they do not merge.
 Rank = Callable[[str, str], float | None]
+_NEVER = float("inf")
 
 
 @cache
@@ -62,21 +62,24 @@ def encode(symbols: Sequence[str], rank: Rank) -> list[str]:
     """Merge the best-ranked neighbours, leftmost first, until none are left.
 
     This is the order of both the tokenizers library's BPE and SentencePiece's BPE. Pieces are short (tens of
-    symbols), so a plain loop beats a heap.
+    symbols), so looking over all neighbours each time beats a heap.
     """
     tokens = list(symbols)
-    ranks = [rank(a, b) for a, b in pairwise(tokens)]
-    while True:
-        best = -1
-        lowest = float("inf")
-        for index, value in enumerate(ranks):
-            if value is not None and value < lowest:
-                best, lowest = index, value
-        if best < 0:
-            return tokens
+
+    def value(place: int) -> float:
+        found = rank(tokens[place], tokens[place + 1])
+        return _NEVER if found is None else found
+
+    ranks = list(map(value, range(len(tokens) - 1)))
+    while ranks:
+        lowest = min(ranks)
+        if lowest == _NEVER:
+            break
+        best = ranks.index(lowest)
         tokens[best : best + 2] = [tokens[best] + tokens[best + 1]]
         del ranks[best]
         if best > 0:
-            ranks[best - 1] = rank(tokens[best - 1], tokens[best])
+            ranks[best - 1] = value(best - 1)
         if best < len(ranks):
-            ranks[best] = rank(tokens[best], tokens[best + 1])
+            ranks[best] = value(best)
+    return tokens

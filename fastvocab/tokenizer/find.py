@@ -17,7 +17,7 @@ from fastvocab.tokenizer.continued import continue_bpe
 from fastvocab.tokenizer.grow import Grown
 from fastvocab.tokenizer.guard import Guard
 from fastvocab.tokenizer.prune import Pruned, count_fires, grow_pruned, truncate
-from fastvocab.tokenizer.size import MOST, Choice, Cost, Curve, choose, draw_curve
+from fastvocab.tokenizer.size import MOST, STEP, Choice, Cost, Curve, choose, draw_curve
 from fastvocab.tokenizer.spelling import count_parts
 from fastvocab.tokenizer.train import Algorithm, train_sentencepiece
 from fastvocab.tokenizer.words import Cut, Words
@@ -31,6 +31,9 @@ _SPARE, _SPARE_LATIN, _SPARE_AT_LEAST = 1.5, 4.0, 500
 #: Where those were not enough three times as many are trained, up to this many (Llama-3 has a quarter of the
 #: common pieces of Ukrainian).
 _MOST_PIECES = 200_000
+#: How many tokens are grown to find the size that pays: the next where it is not among them. Whole steps of
+#: `choose`, so that none is judged by a part.
+_LIMITS = [8 * STEP, 16 * STEP, MOST]
 
 
 @dataclass(frozen=True)
@@ -141,35 +144,44 @@ def _grow(base: Base, wanted: list[str], guard: Guard, size: int) -> Grown:
 def _by(method: Method, base: Base, cut: Cut, parts: Counter[str], request: Request, out: Path) -> Found:
     started = time.perf_counter()
     words, guard = request.words, request.guard
-    limit = request.new_tokens or MOST
+    # as many as pay are mostly few: with 32,768 grown at once Thai on SmolLM2 took 42 s, so 11
+    limits = [request.new_tokens] if request.new_tokens else _LIMITS
     spare = _SPARE_LATIN if "Latn" in words.scripts else _SPARE
     # no text of so many characters has more pairs; the trainers set memory aside for all that is asked
     possible = sum(map(len, parts)) + _SPARE_AT_LEAST
-    asked = min(int(limit * spare) + _SPARE_AT_LEAST, possible)
+    asked = min(int(limits[-1] * spare) + _SPARE_AT_LEAST, possible)
+    held, units = count_parts(request.heldout, cut, guard), words.units(request.heldout)
     while True:
         learnt = _learn(method, base, cut, request, parts, asked, out)
         wanted, ascii_only = merge.candidates(learnt, words.chars, guard)
-        pruned = grow_pruned(base, parts, partial(_grow, base, wanted, guard), limit)
+        for limit in limits:
+            pruned = grow_pruned(base, parts, partial(_grow, base, wanted, guard), limit)
+            curve = draw_curve(base, pruned.grown, held, units)
+            choice = _choose(pruned, curve, request)
+            if choice.size < limit:  # more do not pay, or there are no more
+                break
         if (
-            len(pruned.grown.tokens) >= limit
+            choice.size == limit
+            or choice.size < len(pruned.grown.tokens)
             or len(learnt) < 0.9 * asked
             or asked >= min(_MOST_PIECES, possible)
         ):
             break  # enough, or the text holds no more
         asked = min(3 * asked, possible)
-    held = count_parts(request.heldout, cut, guard)
-    curve = draw_curve(base, pruned.grown, held, words.units(request.heldout))
-    if request.new_tokens:
-        given = len(pruned.grown.tokens)
-        choice = Choice(given, "as asked" if given == limit else "the text supports no more")
-    else:
-        choice = choose(
-            curve,
-            [pruned.fires[token] for token in pruned.grown.tokens],
-            sample_words=words.units(words.counts),
-            cost=request.cost,
-            training_tokens=request.training_tokens,
-            passes=words.total_bytes / max(words.bytes, 1),
-        )
     seconds = round(time.perf_counter() - started, 2)
     return Found(method, len(learnt), ascii_only, pruned, curve, choice, seconds)
+
+
+def _choose(pruned: Pruned, curve: Curve, request: Request) -> Choice:
+    tokens, words = pruned.grown.tokens, request.words
+    if request.new_tokens:
+        given = len(tokens)
+        return Choice(given, "as asked" if given == request.new_tokens else "the text supports no more")
+    return choose(
+        curve,
+        [pruned.fires[token] for token in tokens],
+        sample_words=words.units(words.counts),
+        cost=request.cost,
+        training_tokens=request.training_tokens,
+        passes=words.total_bytes / max(words.bytes, 1),
+    )

@@ -39,7 +39,7 @@ class Pruned:
 
 
 def grow_pruned(base: Base, parts: Counter[str], grow: Callable[[int], Grown], limit: int) -> Pruned:
-    """Grow until ``limit`` tokens are left that fire or serve, or the candidates run out.
+    """Grow until ``limit`` tokens are left that fire or serve, or more candidates leave no more of them.
 
     Args:
         base: the base tokenizer.
@@ -48,14 +48,16 @@ def grow_pruned(base: Base, parts: Counter[str], grow: Callable[[int], Grown], l
         limit: tokens wanted.
     """
     asked = max(int(limit * _MORE), limit + _MORE_AT_LEAST)
+    before = 0
     for _ in range(_ROUNDS):
         grown = grow(asked)
         fires = count_fires(base, grown, parts)
         kept = drop_silent(grown, fires)
         dropped = len(grown.tokens) - len(kept.tokens)
-        if len(grown.tokens) < asked or len(kept.tokens) >= limit:  # the candidates ran out, or enough
-            break
-        asked += 2 * (limit - len(kept.tokens)) + _MORE_AT_LEAST
+        had, before = before, len(kept.tokens)
+        if len(grown.tokens) < asked or before >= limit or before <= had:
+            break  # the candidates ran out, or enough, or more of them add nothing
+        asked += 2 * (limit - before) + _MORE_AT_LEAST
     return Pruned(truncate(kept, limit), fires, dropped)
 
 

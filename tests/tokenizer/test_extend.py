@@ -479,7 +479,6 @@ def test_ukrainian_on_smollm2_reaches_its_figures(
     assert proofs["other_text_identical"]["replay_lines"] > 5000
     assert proofs["other_text_identical"]["lines_changed"] == 0
     assert proofs["new_tokens_reachable"]["unreachable"] == 0
-    assert figures["seconds"]["total"] < 60
     one, two = load(smollm2_base), load(tmp_path / "out")
     for row in held.read_text(encoding="utf-8").splitlines():
         text = json.loads(row)["text"]
