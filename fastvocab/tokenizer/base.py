@@ -32,16 +32,8 @@ __all__ = ["Base", "Disagreement", "Kind", "load_spec", "parse_proto", "read"]
 #: Any of these makes a folder a tokenizer folder.
 _FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 
-#: How a model of a tokenizer.json merges, beside its vocabulary and its merges.
-_OPTIONS = (
-    "dropout",
-    "unk_token",
-    "continuing_subword_prefix",
-    "end_of_word_suffix",
-    "fuse_unk",
-    "byte_fallback",
-    "ignore_merges",
-)
+#: How a model of a tokenizer.json merges, beside its vocabulary and its merges; `recognise` refuses the rest.
+_OPTIONS = ("unk_token", "fuse_unk", "byte_fallback", "ignore_merges")
 
 #: A tokenizer.json without merges and tokens.
 _NO_MERGES: dict[str, Any] = {
