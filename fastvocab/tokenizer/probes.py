@@ -25,7 +25,8 @@ def _marks() -> str:
     return "".join(c for c in samples.assigned() if unicodedata.category(c) in ("Mn", "Mc"))
 
 
-def random_unicode(count: int = 300, seed: int = 0) -> list[str]:
+@lru_cache(maxsize=4)
+def random_unicode(count: int = 300, seed: int = 0) -> tuple[str, ...]:
     """Random strings of all that Unicode has but surrogates.
 
     In turn: the whole code space (half of it from the BMP), letters under combining marks, both writing
@@ -58,7 +59,7 @@ def random_unicode(count: int = 300, seed: int = 0) -> list[str]:
     )
     lines = ["".join(parts[n % len(parts)]() for _ in range(draw.randint(1, 40))) for n in range(count)]
     long = "".join(point() for _ in range(_LONG))
-    return [*lines, long, "".join(draw.choices("abcdefghij", k=_LONG))]
+    return (*lines, long, "".join(draw.choices("abcdefghij", k=_LONG)))
 
 
 def spaces() -> list[str]:

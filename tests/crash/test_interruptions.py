@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,42 +57,64 @@ def _same_tensors(a: Path, b: Path) -> bool:
     return True
 
 
+def _saves(runs: Path) -> list[Path]:
+    """The whole saves of an unfinished pretraining."""
+    return sorted(save.parent for save in runs.glob("tiny/.saves/pretrain/step-*/save.json"))
+
+
+@pytest.fixture(scope="module")
+def killed(tied_llama: Path, text_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of runs after a SIGKILL inside pretraining, with two saves at least."""
+    runs = tmp_path_factory.mktemp("killed")
+    arguments = tiny_run(tied_llama, text_folder, runs, *SETTINGS)
+    assert _stop(arguments, lambda: len(_saves(runs)) >= 2, signal.SIGKILL)[0] == -9
+    assert not (runs / "tiny" / "40-pretrain").exists()
+    return runs
+
+
+@pytest.fixture
+def after_kill(killed: Path, tmp_path: Path) -> Path:
+    """A copy of it: a run folder can be moved."""
+    return Path(shutil.copytree(killed, tmp_path / "runs", symlinks=True))
+
+
+def test_a_run_killed_inside_pretraining_ends_with_the_same_tensors(
+    untouched: Path, after_kill: Path, tied_llama: Path, text_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newest = int(_saves(after_kill)[-1].name.removeprefix("step-"))
+    assert new_language.main(tiny_run(tied_llama, text_folder, after_kill, *SETTINGS)) == 0
+    assert f"pretrain: goes on from step {newest} " in capsys.readouterr().err
+    assert _same_tensors(untouched, after_kill / "tiny")
+
+
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)],
-    ids=["KILL", "TERM", "INT"],
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"]
 )
-def test_a_run_stopped_inside_pretraining_ends_with_the_same_tensors(
+def test_a_run_told_to_stop_saves_first_and_ends_with_the_same_tensors(
     number: int, code: int, untouched: Path, tied_llama: Path, text_folder: Path, tmp_path: Path
 ) -> None:
     arguments = tiny_run(tied_llama, text_folder, tmp_path, *SETTINGS)
-    saves = tmp_path / "tiny" / ".saves" / "pretrain"
-    found, said = _stop(arguments, lambda: len(list(saves.glob("step-*/save.json"))) >= 1, number)
+    found, said = _stop(arguments, lambda: len(_saves(tmp_path)) >= 1, number)
     assert found == code, said
-    if code > 0:
-        assert "nothing finished is lost: type the same command again" in said and "Traceback" not in said
-    assert not (tmp_path / "tiny" / "40-pretrain").exists()
-    assert list(saves.glob("step-*/save.json")), "nothing to go on from"
-    if number != signal.SIGINT:  # stops as SIGTERM does
+    assert "nothing finished is lost: type the same command again" in said and "Traceback" not in said
+    assert _saves(tmp_path) and not (tmp_path / "tiny" / "40-pretrain").exists()
+    if number == signal.SIGTERM:  # SIGINT goes the same way
         assert new_language.main(arguments) == 0
         assert _same_tensors(untouched, tmp_path / "tiny")
 
 
 def test_a_spoilt_save_is_passed_over_for_the_one_before(
-    untouched: Path, tied_llama: Path, text_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    untouched: Path, after_kill: Path, tied_llama: Path, text_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = tiny_run(tied_llama, text_folder, tmp_path, *SETTINGS)
-    saves = tmp_path / "tiny" / ".saves" / "pretrain"
-    _stop(arguments, lambda: len(list(saves.glob("step-*/save.json"))) >= 2, signal.SIGKILL)
-    newest = sorted(saves.glob("step-*"))[-1]
+    newest = _saves(after_kill)[-1]
     victim = newest / "optimizer.pt"
     raw = bytearray(victim.read_bytes())
     raw[len(raw) // 2] ^= 1
     victim.write_bytes(raw)
-    assert new_language.main(arguments) == 0
+    assert new_language.main(tiny_run(tied_llama, text_folder, after_kill, *SETTINGS)) == 0
     said = capsys.readouterr().err
     assert f"{newest.name} is passed over" in said and "optimizer.pt has changed" in said
-    assert _same_tensors(untouched, tmp_path / "tiny")
+    assert _same_tensors(untouched, after_kill / "tiny")
 
 
 def test_a_kill_between_stages_loses_no_stage(
@@ -106,11 +129,9 @@ def test_a_kill_between_stages_loses_no_stage(
 
 
 def test_other_settings_do_not_go_on_from_an_old_save(
-    tied_llama: Path, text_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    after_kill: Path, tied_llama: Path, text_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = tiny_run(tied_llama, text_folder, tmp_path, *SETTINGS)
-    saves = tmp_path / "tiny" / ".saves" / "pretrain"
-    _stop(arguments, lambda: len(list(saves.glob("step-*/save.json"))) >= 1, signal.SIGKILL)
+    arguments = tiny_run(tied_llama, text_folder, after_kill, *SETTINGS)
     assert new_language.main([*arguments, "pretrain.learning_rate=1e-5", "pretrain.steps=2"]) == 0
     said = capsys.readouterr().err
     assert "belongs to other settings" in said and "is removed" in said and "goes on from" not in said

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 SHORT = [
-    "tokenizer.method=continued", "extend.calibration_bytes=15000", "pretrain.minutes=0.6", "instruct.minutes=0.15",
-    "evaluate.heldout_bytes=6000", "evaluate.replay_bytes=4000", "evaluate.sample_tokens=8",
+    "tokenizer.method=continued", "extend.calibration_bytes=10000", "pretrain.minutes=0.5", "instruct.minutes=0.1",
+    "evaluate.heldout_bytes=4000", "evaluate.replay_bytes=3000", "evaluate.sample_tokens=8",
 ]  # fmt: skip
 
 
