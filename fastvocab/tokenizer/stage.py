@@ -33,9 +33,6 @@ from fastvocab.unicode import dominant_scripts, letter_scripts
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-#: Replay and held-out text is read up to this many lines; the proofs compare each of them.
-_MOST_LINES = 20_000
-
 _DETECT_DOCUMENTS = 2000
 
 
@@ -97,8 +94,8 @@ def build(
     if source.disagreement:
         warn(f"{source.disagreement}; tokenizer.json leads, no tokenizer.model is written")
     scripts = _detect(train, scripts)
-    own = lines_of(islice(read_texts(replay), _MOST_LINES))[:_MOST_LINES] if replay else []
-    held = lines_of(islice(read_texts(heldout), _MOST_LINES))[:_MOST_LINES]
+    own = lines_of(islice(read_texts(replay), verify.MOST_LINES))[: verify.MOST_LINES] if replay else []
+    held = lines_of(islice(read_texts(heldout), verify.MOST_LINES))[: verify.MOST_LINES]
 
     words = draw(read_texts(train), scripts=scripts, max_bytes=max_bytes, seed=seed)
     repaired = repair(source, words, pretokenizer)

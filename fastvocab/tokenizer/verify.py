@@ -24,7 +24,7 @@ from fastvocab.unicode import dominant_scripts, letter_scripts
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-#: Lines of a corpus that are read: they are held in memory, and each proof goes over all.
+#: Lines of a text (corpus, replay, held-out) that are read: they are held in memory, and each proof goes over all.
 MOST_LINES = 20_000
 
 __all__ = ["Proof", "Texts", "check", "require", "rows", "verify"]

@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from fastvocab.tokenizer import find as module
-from fastvocab.tokenizer import proofs
+from fastvocab.tokenizer import proofs, size
 from fastvocab.tokenizer.base import Base
 from fastvocab.tokenizer.find import METHODS, Found, Request, find
 from fastvocab.tokenizer.guard import Guard
@@ -151,3 +151,27 @@ def test_scripts_with_marks_reach_the_figures_on_llama3_s_regex(
     found = figures(base, words_of(documents[:cut], script), documents[cut:], 1000, tmp_path)
     assert found["repaired"]
     assert found["continued"] <= 1.0 and found["sentencepiece"] <= 1.04
+
+
+@pytest.mark.parametrize("base", ["gpt2_base", "mistral_base"], indirect=True)
+def test_as_many_as_pay_are_the_same_however_many_are_grown(
+    base: Base, request_uk: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(size, "STEP", 20)
+    monkeypatch.setattr(size, "LEAST_GAIN", 0.04)  # for 20 more
+    grow, grown = module.grow_pruned, []
+
+    def seen(base: Any, parts: Any, more: Any, limit: int) -> Any:
+        grown.append(limit)
+        return grow(base, parts, more, limit)
+
+    monkeypatch.setattr(module, "grow_pruned", seen)
+    wanted = replace(request_uk, new_tokens=None, method="continued")
+    choices, steps = [], [40, 80, 160, 400, size.MOST]
+    for limits in ([size.MOST], steps):
+        monkeypatch.setattr(module, "_LIMITS", limits)
+        (found,) = find(base, wanted, tmp_path)
+        choices.append(found.choice)
+    assert choices[0] == choices[1] and 40 <= choices[0].size < 400
+    enough = next(limit for limit in steps if limit > choices[0].size)
+    assert grown == [size.MOST, *(limit for limit in steps if limit <= enough)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 import pytest
@@ -110,3 +111,19 @@ def test_the_count_is_made_up_from_the_next_candidates(base: Base) -> None:
     assert all(again[token] or token in used for token in pruned.grown.tokens)
     all_of_them = grow_pruned(base, parts, more, 100_000)
     assert len(all_of_them.grown.tokens) < 1000
+
+
+@pytest.mark.parametrize("base", ["gpt2_base"], indirect=True)
+def test_growing_stops_where_more_candidates_leave_no_more_tokens(base: Base) -> None:
+    draw = random.Random(1)
+    silent = ["".join(draw.choices("ѣѫѭѯѱѳѵ", k=6)) for _ in range(4000)]
+    wanted, asked = [*wanted_of(base), *dict.fromkeys(silent)], []
+
+    def grown(limit: int) -> Grown:
+        asked.append(limit)
+        return grow(base, wanted, limit=limit, guard=GUARD)
+
+    pruned = grow_pruned(base, parts_of(base), grown, 1000)
+    assert len(asked) == 2 and len(grown(asked[-1]).tokens) == asked[-1], "there were more to be had"
+    (first, kept) = (drop_silent(g, count_fires(base, g, parts_of(base))) for g in map(grown, asked[:2]))
+    assert len(pruned.grown.tokens) == len(first.tokens) == len(kept.tokens) < 1000
