@@ -66,7 +66,7 @@ def check(config: Config, base: Base | None) -> Estimate | None:
     if config.instruct.train and not _finished(config, "instruct"):
         attempt(lambda: _check_chat(config))
     if base is not None:
-        attempt(lambda: tokenizers.read(base.folder))
+        attempt(lambda: tokenizers.read(base.tokenizer_folder))
         attempt(lambda: _check_lengths(config, base))
         attempt(lambda: _check_template(config, base))
         estimate = estimate_sizes(config, base)
@@ -138,9 +138,9 @@ def _check_template(config: Config, base: Base) -> None:
 
         template_text(config.instruct)
         return
-    settings = base.folder / "tokenizer_config.json"
+    settings = base.tokenizer_folder / "tokenizer_config.json"
     inline = settings.is_file() and "chat_template" in json.loads(settings.read_text(encoding="utf-8"))
-    if not inline and not (base.folder / "chat_template.jinja").is_file():
+    if not inline and not (base.tokenizer_folder / "chat_template.jinja").is_file():
         raise ConfigError(
             f"{base.name} has no chat template, and instruct.train asks for instruction tuning",
             fix="give a template with instruct.template=FILE, or leave instruct.train out",

@@ -36,7 +36,7 @@ def generate(
     device = model.get_input_embeddings().weight.device
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    unused = list(range(len(tok), model.get_input_embeddings().weight.shape[0]))
+    unused = text.unused_ids(tok, model.get_input_embeddings().weight.shape[0])
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     load.for_inference(model)
     # no autocast: it would cast every weight anew for each single token

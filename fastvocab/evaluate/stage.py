@@ -49,7 +49,7 @@ def evaluate(
             started = time.monotonic()
             display.update(task, note=name)
             if path is None:
-                model, tok = load.base_model(base, load_in_4bit=load_in_4bit, block=2048, seed=seed)
+                model, tok = checkpoint.on_base(base, load_in_4bit=load_in_4bit, seed=seed)
             else:
                 model, tok = checkpoint.load(path, seed=seed)
             point: dict[str, Any] = {

@@ -1,49 +1,22 @@
 """Checkpoints that re-extend themselves: a path is all that `load` needs.
 
-A checkpoint folder holds, beside the tokenizer and its chat template::
-
-    fastvocab.json             the manifest (fields below), written last
-    rows.safetensors           PART.index and PART.rows of each embedding row that differs from the base;
-                               PART is embed_tokens, and lm_head where the two are not tied
-    adapter_model.safetensors  the LoRA part, plain PEFT; with adapter_config.json; absent in checkpoint 0
-
-Manifest, schema 1:
-
-===============  ========================================================================================
-``schema``       version of this table; a newer one is refused
-``stage``        extend, pretrain or instruct
-``base``         name, Hub commit or null, fingerprint (`reference.Base`)
-``vocabulary``   new_first and new_stop (ids of the new tokens), tokens (of the tokenizer), rows (of the matrix)
-``tied``         do input and output embeddings share a matrix
-``init``         how the new rows started
-``rows``         rows in rows.safetensors, by part
-``lora``         r, alpha, dropout, targets; null without adapter
-``embeddings``   what trained: full, new_rows, frozen
-``dtype``        of the live weights when saved; ``load_in_4bit`` likewise
-``lineage``      earlier checkpoints: stage, digest of the manifest, tokens trained on
-``probe``        ids, digest of their logits, and some of the logits, to check a reload
-``files``        path, bytes, sha256 of every other file
-===============  ========================================================================================
+The format is documented field by field in `fastvocab.model.manifest`. The base is never copied; each changed row is
+written once, tied matrices once; the adapter is plain PEFT.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastvocab import console, files
+from fastvocab import console
 from fastvocab.errors import CheckpointError
+from fastvocab.model import adapter, manifest, probe, reference, rows, text
 from fastvocab.model import load as loader
-from fastvocab.model import reference, rows, text
+from fastvocab.model.manifest import digest, read
 from fastvocab.model.reference import Base
 
-SCHEMA = 1
-MANIFEST, ROWS = "fastvocab.json", "rows.safetensors"
-#: Largest difference of a probed logit that a reload may show, by the dtype it was loaded in. 16-bit: two units
-#: in the last place at |logit| ~ 30 (bfloat16 keeps 8 bits). float32: another BLAS sums in another order.
-TOLERANCE = {"float32": 2e-3, "bfloat16": 0.5, "float16": 0.1}
+__all__ = ["digest", "inspect", "load", "merge", "on_base", "read", "save"]
 
 
 def save(
@@ -59,28 +32,36 @@ def save(
     lora: dict[str, Any] | None = None,
     embeddings: str = "frozen",
     lineage: list[dict[str, Any]] | None = None,
+    extensions: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Write a checkpoint into ``folder`` (existing; being atomic is the caller's part) and return its manifest.
 
-    The base is never copied, each changed row is written once.
-    """
-    import torch
+    Args:
+        base: the plain model that it stands on.
+        new_ids: what the last extension added; empty where nothing was.
+        extensions: all extensions, oldest first (`extension`); None: this one alone.
 
+    Raises:
+        CheckpointError: a row or an adapter weight is not finite; nothing is written that could not be loaded.
+    """
     weights = loader.embedding_weights(model)
-    counts = rows.save(folder / ROWS, weights, base.folder)
+    counts = rows.save(folder / manifest.ROWS, weights, base.folder, loader.trained_rows(model), new_ids)
     if lora is not None:
-        _save_adapter(folder, model, base)
+        adapter.save(folder, model, base)
     text.save_tokenizer(tokenizer, folder)
-    manifest = {
-        "schema": SCHEMA,
+    count = len(weights["embed_tokens"])
+    fields = {
         "stage": stage,
         "base": base.record(),
         "vocabulary": {
+            "base_rows": (base.config.get("text_config") or base.config)["vocab_size"],
             "new_first": new_ids.start,
             "new_stop": new_ids.stop,
             "tokens": len(tokenizer),
-            "rows": len(weights["embed_tokens"]),
+            "rows": count,
+            "unused": text.ranges(text.unused_ids(tokenizer, count)),
         },
+        "extensions": [extension(new_ids, init)] if extensions is None else extensions,
         "tied": "lm_head" not in weights,
         "init": init,
         "rows": counts,
@@ -89,39 +70,20 @@ def save(
         "dtype": str(weights["embed_tokens"].dtype).removeprefix("torch."),
         "load_in_4bit": load_in_4bit,
         "lineage": lineage or [],
-        "probe": _probe(model, _probe_ids(tokenizer, new_ids)),
-        "files": files.describe(folder, skip=frozenset({MANIFEST})),
+        "probe": probe.take(model, probe.ids(tokenizer, new_ids, count)),
     }
-    assert all(torch.isfinite(w).all() for w in weights.values()), "rows are finite"
-    files.write_json(folder / MANIFEST, manifest)
-    return manifest
+    return manifest.write(folder, fields)
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint, checked: schema, and every file by its hash.
-
-    Raises:
-        CheckpointError: no checkpoint, of a newer version, or damaged (with what is wrong).
-    """
-    if not (folder / MANIFEST).is_file():
-        found = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) if folder.is_dir() else "nothing"
-        raise CheckpointError(f"{folder} is no fastvocab checkpoint: there is no {MANIFEST} (found: {found})")
-    manifest = files.read_json(folder / MANIFEST)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("schema"), int):
-        raise CheckpointError(f"{folder / MANIFEST} is no manifest")
-    if manifest["schema"] > SCHEMA:
-        raise CheckpointError(
-            f"{folder} has schema {manifest['schema']}, this version reads up to {SCHEMA}",
-            fix="pip install -U fastvocab",
-        )
-    if faults := files.verify(folder, manifest["files"]):
-        raise CheckpointError(f"{folder} is damaged: " + "; ".join(faults), fix="run its stage again")
-    return manifest
+def extension(new_ids: range, init: str) -> dict[str, Any]:
+    """What a manifest keeps of one extension."""
+    return {"first": new_ids.start, "stop": new_ids.stop, "init": init}
 
 
 def load(
     path: Path | str,
     *,
+    base: str | None = None,
     trainable: bool = False,
     lora: dict[str, Any] | None = None,
     embeddings: loader.Embeddings | None = None,
@@ -134,57 +96,66 @@ def load(
 
     Args:
         path: the checkpoint folder. Nothing else is needed.
-        trainable: ready for training, LoRA and (unless frozen) embedding matrices open.
+        base: where the base model lies, if it is not found where the checkpoint says; the fingerprint must be the same.
+        trainable: ready for training, LoRA and (unless frozen) embedding matrices or the new rows of them open.
         lora: settings of the adapter to put on, where the checkpoint has none (r, alpha, dropout, targets).
         embeddings: what to train, instead of what the checkpoint was trained with.
         load_in_4bit: instead of how it was saved (a merge needs 16-bit weights).
         block, seed, gradient_checkpointing: for training.
 
     Returns:
-        (model, tokenizer).
+        (model, tokenizer). Rows that no token has are suppressed in the model's generation settings.
 
     Raises:
         CheckpointError: damaged, made for another base, or the probe's logits are not those that were saved.
+        ModelError: the base is not to be found.
     """
     from fastvocab.model.extend import grow
 
     folder = Path(path)
-    manifest = read(folder)
-    base = _base(manifest, folder)
-    quantized = manifest["load_in_4bit"] if load_in_4bit is None else load_in_4bit
-    model, own_tokenizer = loader.base_model(base, load_in_4bit=quantized, block=block, seed=seed)
+    facts = read(folder)
+    found = reference.recorded(facts["base"], base=base)
+    quantized = facts["load_in_4bit"] if load_in_4bit is None else load_in_4bit
+    model, own_tokenizer = loader.base_model(found, load_in_4bit=quantized, block=block, seed=seed)
     tokenizer = text.tokenizer(folder)
-    vocabulary = manifest["vocabulary"]
-    new_ids = range(vocabulary["new_first"], vocabulary["new_stop"])
-    grow(model, own_tokenizer, new_ids, tokenizer.convert_ids_to_tokens(list(new_ids)))
-    if (found := model.get_input_embeddings().weight.shape[0]) != vocabulary["rows"]:
-        raise CheckpointError(f"{folder}: the model has {found} rows, the checkpoint {vocabulary['rows']}")
-    rows.lay(folder / ROWS, loader.embedding_weights(model))
-    saved = manifest["lora"]
+    vocabulary = facts["vocabulary"]
+    added = range(min(e["first"] for e in facts["extensions"]), vocabulary["new_stop"])
+    spellings = tokenizer.convert_ids_to_tokens(list(added))
+    grow(model, own_tokenizer, added, spellings, rows=vocabulary["rows"])
+    if (count := len(model.get_input_embeddings().weight)) != vocabulary["rows"]:
+        raise CheckpointError(f"{folder}: the model has {count} rows, the checkpoint {vocabulary['rows']}")
+    rows.lay(folder / manifest.ROWS, loader.embedding_weights(model))
+    saved = facts["lora"]
     if saved or (trainable and lora):
-        settings: dict[str, Any] = saved or lora or {}
         model = loader.add_lora(
             model,
-            r=settings["r"],
-            alpha=settings["alpha"],
-            dropout=settings["dropout"],
-            targets=tuple(settings["targets"]),
-            embeddings=(embeddings or manifest["embeddings"]) if trainable else "frozen",
+            **(saved or lora or {}),
+            embeddings=(embeddings or facts["embeddings"]) if trainable else "frozen",
+            new_ids=manifest.new_ids(facts),
             block=block,
             seed=seed,
             gradient_checkpointing=gradient_checkpointing,
         )
         if saved:
-            _load_adapter(folder, model)
-        # again: where weights are float16 the opened copies are float32, and so are the saved rows
-        rows.lay(folder / ROWS, loader.embedding_weights(model))
+            adapter.lay(folder, model)
+        # again: where weights are 16-bit the opened copies are float32, and so are the saved rows
+        live, opened = loader.embedding_weights(model), loader.trained_rows(model)
+        rows.lay(folder / manifest.ROWS, live, opened, manifest.new_ids(facts))
     if not trainable:
         model.eval()
-    _check_probe(folder, model, manifest, quantized)
+    text.suppress_unused(model, tokenizer)
+    probe.check(folder, model, facts, quantized=quantized)
     return model, tokenizer
 
 
-def merge(path: Path | str, out: Path) -> dict[str, Any]:
+def on_base(base: Base, *, load_in_4bit: bool, block: int = 2048, seed: int) -> tuple[Any, Any]:
+    """(model, tokenizer) of a base as it is, which may be a checkpoint of ours."""
+    if base.checkpoint is None:
+        return loader.base_model(base, load_in_4bit=load_in_4bit, block=block, seed=seed)
+    return load(base.checkpoint, load_in_4bit=load_in_4bit, block=block, seed=seed)
+
+
+def merge(path: Path | str, out: Path, *, base: str | None = None) -> dict[str, Any]:
     """Write a plain 16-bit Hugging Face folder: LoRA merged in, every row in its matrix.
 
     Returns:
@@ -193,10 +164,9 @@ def merge(path: Path | str, out: Path) -> dict[str, Any]:
     """
     import torch
 
-    model, tokenizer = load(path, load_in_4bit=False)
-    manifest = files.read_json(Path(path) / MANIFEST)
-    ids = manifest["probe"]["ids"]
-    live = _logits(model, ids)
+    model, tokenizer = load(path, load_in_4bit=False, base=base)
+    ids = manifest.peek(Path(path))["probe"]["ids"]
+    live = probe.logits(model, ids)
     plain = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
     half = torch.bfloat16 if plain.dtype in (torch.float32, torch.bfloat16) else plain.dtype
     for parameter in plain.parameters():  # not .to(half): that would round the rotary frequencies too
@@ -211,9 +181,9 @@ def merge(path: Path | str, out: Path) -> dict[str, Any]:
     from transformers import AutoModelForCausalLM
 
     again = AutoModelForCausalLM.from_pretrained(out, dtype=half).to(plain.device)
-    apart = float((_logits(again, ids) - _logits(plain, ids)).abs().max())
+    apart = float((probe.logits(again, ids) - probe.logits(plain, ids)).abs().max())
     # on a GPU unsloth's kernels stand in one of the two
-    if not apart <= (0.0 if loader.device() == "cpu" else TOLERANCE["bfloat16"]):
+    if not apart <= (0.0 if loader.device() == "cpu" else probe.TOLERANCE["bfloat16"]):
         raise CheckpointError(
             f"{out} read back by transformers gives other logits than the model that was saved"
         )
@@ -221,139 +191,11 @@ def merge(path: Path | str, out: Path) -> dict[str, Any]:
         "dtype": str(half).removeprefix("torch."),
         "rows": len(plain.get_input_embeddings().weight),
         "parameters": sum(p.numel() for p in plain.parameters()),
-        "rounding": float((live - _logits(again, ids)).abs().max()),
+        "rounding": float((live - probe.logits(again, ids)).abs().max()),
     }
-
-
-def digest(folder: Path) -> str:
-    """What a lineage calls a checkpoint: sha256 of its manifest, which has the hashes of everything else."""
-    return files.sha256_file(folder / MANIFEST)
-
-
-def _base(manifest: dict[str, Any], folder: Path) -> Base:
-    wanted = manifest["base"]
-    base = reference.resolve(wanted["name"], commit=wanted["commit"])
-    if base.fingerprint != wanted["fingerprint"]:
-        raise CheckpointError(
-            f"{folder} was made from another {wanted['name']}: fingerprint {wanted['fingerprint'][:16]}, "
-            f"here {base.fingerprint[:16]}",
-            rule="new rows and adapters are good for the base they were trained on, and no other",
-            fix="put the original base model back in its place",
-        )
-    return base
-
-
-def _save_adapter(folder: Path, model: Any, base: Base) -> None:
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    lora = {
-        k: v.contiguous().cpu()
-        for k, v in get_peft_model_state_dict(model, save_embedding_layers=False).items()
-    }
-    lora = {name: tensor for name, tensor in lora.items() if "lora_" in name}
-    save_file(lora, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = model.peft_config["default"]
-    kept = config.modules_to_save, config.inference_mode, config.base_model_name_or_path
-    # the rows are in rows.safetensors: an adapter_config that promised them here would be a lie to PEFT
-    config.modules_to_save, config.inference_mode, config.base_model_name_or_path = None, True, base.name
-    tying, config.ensure_weight_tying = getattr(config, "ensure_weight_tying", False), False
-    try:
-        config.save_pretrained(folder)
-    finally:
-        config.modules_to_save, config.inference_mode, config.base_model_name_or_path = kept
-        config.ensure_weight_tying = tying
-
-
-def _load_adapter(folder: Path, model: Any) -> None:
-    """Copy the saved LoRA tensors into place, each one exactly once.
-
-    PEFT's own ``set_peft_model_state_dict`` asks for the opened embedding matrices too, which are not in there.
-    """
-    import torch
-    from safetensors.torch import load_file
-
-    tensors = load_file(folder / "adapter_model.safetensors")
-    places = {name.replace(".default.", "."): p for name, p in model.named_parameters() if "lora_" in name}
-    wrong = [n for n in tensors.keys() & places.keys() if tensors[n].shape != places[n].shape]
-    if wrong or tensors.keys() != places.keys():
-        odd = sorted(wrong) or sorted(tensors.keys() ^ places.keys())
-        raise CheckpointError(
-            f"{folder}: the adapter does not fit the model, {len(odd)} tensors, such as {odd[0]}"
-        )
-    with torch.no_grad():
-        for name, place in places.items():
-            place.copy_(tensors[name])
-
-
-def _probe_ids(tokenizer: Any, new_ids: range) -> list[int]:
-    """Sixteen ids: a BOS, new tokens from everywhere, old ones between them."""
-    picks = [new_ids[i * (len(new_ids) - 1) // 7] for i in range(8)]
-    old = [i * (new_ids.start - 1) // 7 for i in range(8)]
-    mixed = [i for pair in zip(old, picks) for i in pair]
-    return [text.bos_id(tokenizer), *mixed[:15]]
-
-
-def _logits(model: Any, ids: list[int]) -> Any:
-    """(len(ids), rows) float32 on the CPU, in inference mode of the model, whatever mode it is in."""
-    import torch
-
-    training = model.training
-    model.eval()
-    # a trainer leaves its autocast wrapped around forward: 0.28 off on SmolLM2 against the float32 reload
-    forward = vars(model).get("_original_forward", model)
-    with torch.inference_mode():
-        device = model.get_input_embeddings().weight.device
-        logits = (
-            forward(input_ids=torch.tensor([ids], device=device), use_cache=False).logits[0].float().cpu()
-        )
-    model.train(training)
-    return logits
-
-
-def _probe(model: Any, ids: list[int]) -> dict[str, Any]:
-    logits = _logits(model, ids)
-    places = [i * (logits.shape[1] - 1) // 63 for i in range(64)]
-    return {
-        "ids": ids,
-        "sha256": hashlib.sha256(logits.numpy().tobytes()).hexdigest(),
-        "places": places,
-        "logits": [[float(row[p]) for p in places] for row in logits[[0, len(ids) // 2, -1]]],
-    }
-
-
-def _check_probe(folder: Path, model: Any, manifest: dict[str, Any], quantized: bool) -> None:
-    saved = manifest["probe"]
-    now = _probe(model, saved["ids"])
-    if now["sha256"] == saved["sha256"]:
-        return
-    pairs = zip(saved["logits"], now["logits"])
-    difference = max(abs(a - b) for before, after in pairs for a, b in zip(before, after))
-    loaded = str(model.get_input_embeddings().weight.dtype).removeprefix("torch.")
-    tolerance = max(TOLERANCE.get(d, 0.5) for d in (loaded, manifest["dtype"]))
-    if quantized != manifest["load_in_4bit"]:
-        console.say(
-            f"{folder.name}: loaded in another precision than it was trained in; probe differs by {difference:.3g}"
-        )
-        return
-    if not difference <= tolerance:
-        raise CheckpointError(
-            f"{folder}: the reloaded model's logits differ by {difference:.3g} from those that were saved",
-            rule=f"at most {tolerance:g} in {loaded}",
-            fix="compare the package versions in stage.json with those installed",
-        )
 
 
 def inspect(folder: Path) -> dict[str, Any]:
-    """What a checkpoint is, without loading a weight: the manifest less the probe, and what is damaged."""
-    manifest = files.read_json(folder / MANIFEST)
-    faults: list[str] = []
-    _collect(lambda: read(folder), faults)
-    return {**{k: v for k, v in manifest.items() if k != "probe"}, "faults": faults}
-
-
-def _collect(check: Callable[[], Any], faults: list[str]) -> None:
-    try:
-        check()
-    except CheckpointError as error:
-        faults.append(str(error))
+    """What a checkpoint is, without loading a weight: the manifest less the probe, and what is wrong with it."""
+    facts = manifest.peek(folder)
+    return {k: v for k, v in facts.items() if k != "probe"} | {"faults": manifest.faults(folder, facts)}

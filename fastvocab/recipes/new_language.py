@@ -52,7 +52,7 @@ def steps(run: Run) -> list[Step]:
         unsloth()  # it asks to be imported before transformers, which the proofs use
         text = context.inputs["corpus"]
         return build(
-            common.base(config).folder,
+            common.base(config).tokenizer_folder,
             text / "train.jsonl",
             folder,
             heldout=text / "heldout.jsonl",
@@ -72,6 +72,7 @@ def steps(run: Run) -> list[Step]:
             context.inputs["tokenizer"],
             init=config.extend.init,
             calibration_bytes=config.extend.calibration_bytes,
+            pad_to_multiple_of=config.extend.pad_to_multiple_of,
             target_text=text / "train.jsonl",
             original_text=text / "replay.jsonl",
             **precision,

@@ -82,7 +82,7 @@ def check(base: str, extended: Path, corpus: Sequence[str] = ()) -> dict[str, An
 
 def _folder(base: str) -> Path:
     folder = Path(base).expanduser()
-    return folder if folder.is_dir() else reference.resolve(base).folder
+    return folder if folder.is_dir() else reference.resolve(base).tokenizer_folder
 
 
 def model_config(folder: Path) -> dict[str, Any] | None:

@@ -57,11 +57,9 @@ def train(
     if template is not None:
         tokenizer.chat_template = template
     new_ids = range(manifest["vocabulary"]["new_first"], manifest["vocabulary"]["new_stop"])
-    if section.embeddings == "new_rows":
-        _mask_old_rows(model, new_ids)
-    loop.require_disk(saves_folder, model)
+    loop.require_disk(saves_folder, model, section.keep_saves)
     dataset, data_figures = prepare(tokenizer, saves_folder)
-    base = reference.resolve(manifest["base"]["name"], commit=manifest["base"]["commit"])
+    base = reference.recorded(manifest["base"])
     lora = manifest["lora"] or lora
     parent = {"stage": manifest["stage"], "checkpoint": checkpoint.digest(previous)}
 
@@ -78,6 +76,7 @@ def train(
             lora=lora,
             embeddings=section.embeddings,
             lineage=[*manifest["lineage"], parent],
+            extensions=manifest["extensions"],
         )
 
     log, figures = loop.fit(
@@ -90,18 +89,3 @@ def train(
     settings = section.model_dump(mode="json") | {"lora": lora, "batch": loop.batch_size(section)}
     return {**figures, "data": data_figures, "settings": settings, "lora": lora}
 
-
-def _mask_old_rows(model: Any, new_ids: range) -> None:
-    """Zero the gradient of every row that is not new; with no decay and fresh moments, AdamW leaves them bit by bit.
-
-    The gradient of the whole matrix is still computed and stored.
-    """
-    for weight in load.embedding_weights(model).values():
-
-        def mask(gradient: Any) -> Any:
-            gradient = gradient.clone()
-            gradient[: new_ids.start] = 0
-            gradient[new_ids.stop :] = 0
-            return gradient
-
-        weight.register_hook(mask)

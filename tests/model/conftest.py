@@ -13,7 +13,7 @@ from tests.conftest import english, sentences, write_jsonl
 
 @dataclass
 class Made:
-    """A base, its tokenizer stage, checkpoint 0, and a checkpoint after two steps of training."""
+    """A base (a model, or a checkpoint), its tokenizer stage, checkpoint 0, and one after two steps of training."""
 
     base: Path
     corpus: Path
@@ -24,11 +24,19 @@ class Made:
 
 @pytest.fixture(scope="session")
 def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
-    made: dict[tuple[Path, str], Made] = {}
+    made: dict[tuple[object, ...], Made] = {}
 
-    def build(base: Path, embeddings: str = "full") -> Made:
-        if (base, embeddings) in made:
-            return made[base, embeddings]
+    def build(
+        base: Path,
+        embeddings: str = "full",
+        *,
+        texts: list[str] | None = None,
+        script: str = "Cyrl",
+        pad: int | None = None,
+    ) -> Made:
+        key = (base, embeddings, script, pad)
+        if key in made:
+            return made[key]
         from fastvocab.config import load
         from fastvocab.model import reference
         from fastvocab.model.extend import extend
@@ -39,19 +47,19 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
         corpus, tokenizer, zero, trained = (root / n for n in ("corpus", "tokenizer", "extend", "pretrain"))
         for folder in (corpus, tokenizer, zero, trained):
             folder.mkdir()
-        texts = sentences(300)
-        write_jsonl(corpus / "train.jsonl", texts[:260])
-        write_jsonl(corpus / "heldout.jsonl", texts[260:])
+        texts = texts or sentences(300)
+        write_jsonl(corpus / "train.jsonl", texts[:-40])
+        write_jsonl(corpus / "heldout.jsonl", texts[-40:])
         write_jsonl(corpus / "replay.jsonl", english(30))
         write_jsonl(corpus / "replay_heldout.jsonl", english(40)[30:])
         build_tokenizer(
             base, corpus / "train.jsonl", tokenizer,
             heldout=corpus / "heldout.jsonl", replay=corpus / "replay_heldout.jsonl",
-            new_tokens=100, scripts=frozenset({"Cyrl"}),
+            new_tokens=100, scripts=frozenset({script}),
         )  # fmt: skip
         extend(
             zero, reference.resolve(str(base)), tokenizer, init="calibrated", seed=3, calibration_bytes=10_000,
-            target_text=corpus / "train.jsonl", original_text=corpus / "replay.jsonl",
+            target_text=corpus / "train.jsonl", original_text=corpus / "replay.jsonl", pad_to_multiple_of=pad,
         )  # fmt: skip
         section = load(
             None,
@@ -59,15 +67,9 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
              "pretrain.learning_rate=1e-2", "pretrain.embedding_learning_rate=1e-2", "pretrain.lora.r=4"],
         ).pretrain  # fmt: skip
         pretrain(
-            trained,
-            previous=zero,
-            corpus=corpus,
-            section=section,
-            key="k",
-            saves_folder=root / "saves",
-            seed=3,
+            trained, previous=zero, corpus=corpus, section=section, key="k", saves_folder=root / "saves", seed=3
         )
-        made[base, embeddings] = Made(base, corpus, tokenizer, zero, trained)
-        return made[base, embeddings]
+        made[key] = Made(base, corpus, tokenizer, zero, trained)
+        return made[key]
 
     return build

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from fastvocab.errors import CheckpointError
-from fastvocab.model import checkpoint, load, reference
+from fastvocab.model import checkpoint, load, manifest, probe, reference
 from tests.conftest import make_llama
 
 KINDS = ["tied_llama", "untied_llama", "padded_llama"]
@@ -46,11 +46,11 @@ def test_a_fresh_process_gives_the_same_logits(make, request, tmp_path: Path) ->
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_probe_was_taken_from_the_live_model_and_is_met_bit_by_bit(kind: str, make, request) -> None:
     folder = make(request.getfixturevalue(kind)).pretrain
-    manifest = checkpoint.read(folder)
+    saved = checkpoint.read(folder)["probe"]
     model, _ = checkpoint.load(folder)
-    assert checkpoint._probe(model, manifest["probe"]["ids"])["sha256"] == manifest["probe"]["sha256"]
+    assert probe.take(model, saved["ids"])["sha256"] == saved["sha256"]
     trainable, _ = checkpoint.load(folder, trainable=True)
-    assert checkpoint._probe(trainable, manifest["probe"]["ids"])["sha256"] == manifest["probe"]["sha256"]
+    assert probe.take(trainable, saved["ids"])["sha256"] == saved["sha256"]
 
 
 @pytest.mark.parametrize(
@@ -132,9 +132,9 @@ def test_the_merged_folder_opens_in_plain_transformers_with_the_same_words(
 
 
 def test_a_padded_base_keeps_its_rows_and_uses_the_spare_ones(make, padded_llama: Path) -> None:
-    manifest = checkpoint.read(make(padded_llama).extend)
-    assert manifest["vocabulary"]["new_first"] == 700
-    assert manifest["vocabulary"]["rows"] == manifest["vocabulary"]["tokens"] == 800
+    vocabulary = checkpoint.read(make(padded_llama).extend)["vocabulary"]
+    assert vocabulary["new_first"] == 700
+    assert vocabulary["rows"] == vocabulary["tokens"] == 800
 
 
 DAMAGES = ["truncate", "flip", "delete", "manifest", "swap", "edit"]
@@ -161,12 +161,33 @@ def test_a_damaged_checkpoint_is_refused_with_the_file_s_name(
     elif damage == "manifest":
         (folder / "fastvocab.json").write_text('{"schema": 1')
     else:
-        manifest = json.loads((folder / "fastvocab.json").read_text())
-        manifest["probe"]["logits"][0][0] += 1.0
-        manifest["probe"]["sha256"] = "0" * 64
-        (folder / "fastvocab.json").write_text(json.dumps(manifest))
-    expected = {"manifest": "fastvocab.json", "edit": "logits differ by 1"}.get(damage, "rows.safetensors")
+        facts = json.loads((folder / "fastvocab.json").read_text())
+        facts["lora"]["alpha"] *= 2
+        (folder / "fastvocab.json").write_text(json.dumps(facts))
+    expected = {"manifest": "fastvocab.json", "edit": "manifest_sha256 differs"}.get(damage, "rows.safetensors")
     with pytest.raises(CheckpointError, match=expected.replace(".", r"\.")):
+        checkpoint.load(folder)
+
+
+def test_other_logits_than_the_saved_ones_are_refused_with_the_figure(make, tied_llama: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(make(tied_llama).extend, folder)
+    facts = json.loads((folder / "fastvocab.json").read_text())
+    facts["probe"]["logits"][0][0] += 1.0
+    facts["probe"]["sha256"] = "0" * 64
+    manifest.write(folder, {k: v for k, v in facts.items() if k not in ("schema", "files", "manifest_sha256")})
+    with pytest.raises(CheckpointError, match="logits differ by 1 "):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("name", ["added_tokens.json", "chat_template.jinja", "adapter_model.bin", "config.json"])
+def test_a_planted_file_that_a_loader_would_read_is_refused(name: str, make, tied_llama: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(make(tied_llama).pretrain, folder)
+    (folder / name).write_text("{}")
+    if name == "chat_template.jinja":  # the tiny base has one: a changed one is as bad
+        name += " has"
+    with pytest.raises(CheckpointError, match=name):
         checkpoint.load(folder)
 
 
@@ -185,8 +206,8 @@ def test_another_base_in_the_same_place_is_refused_with_both_fingerprints(make, 
 def test_a_newer_schema_is_refused(make, tied_llama: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(make(tied_llama).extend, folder)
-    manifest = json.loads((folder / "fastvocab.json").read_text())
-    (folder / "fastvocab.json").write_text(json.dumps({**manifest, "schema": 2}))
+    facts = json.loads((folder / "fastvocab.json").read_text())
+    (folder / "fastvocab.json").write_text(json.dumps({**facts, "schema": 2}))
     with pytest.raises(CheckpointError, match="schema 2"):
         checkpoint.load(folder)
 
@@ -194,9 +215,9 @@ def test_a_newer_schema_is_refused(make, tied_llama: Path, tmp_path: Path) -> No
 def test_a_file_name_that_leads_out_of_the_folder_is_refused(make, tied_llama: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(make(tied_llama).extend, folder)
-    manifest = json.loads((folder / "fastvocab.json").read_text())
-    manifest["files"].append({"path": "../../etc/passwd", "bytes": 1, "sha256": ""})
-    (folder / "fastvocab.json").write_text(json.dumps(manifest))
+    facts = json.loads((folder / "fastvocab.json").read_text())
+    facts["files"].append({"path": "../../etc/passwd", "bytes": 1, "sha256": ""})
+    (folder / "fastvocab.json").write_text(json.dumps(facts))
     with pytest.raises(CheckpointError, match="leads out"):
         checkpoint.load(folder)
 

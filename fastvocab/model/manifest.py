@@ -1,0 +1,146 @@
+"""``fastvocab.json``: what a checkpoint folder says of itself, and whether it is true.
+
+A checkpoint is a folder of these files; nothing else in it is ever read::
+
+    fastvocab.json             the manifest (fields below), written last
+    rows.safetensors           PART.index (n,) int64 and PART.rows (n, width) of each embedding row that differs
+                               from the base; PART is embed_tokens, and lm_head where the two are not tied
+    adapter_model.safetensors  the LoRA part, plain PEFT, with adapter_config.json; absent where there is none
+    tokenizer.json, ...        the tokenizer and its chat template, as ``save_pretrained`` writes them
+
+A save inside a stage adds the trainer's state (`fastvocab.train.saves`), a stage of a run its ``stage.json``.
+
+===================  ====================================================================================
+``schema``           version of this table (1); a newer one is refused
+``stage``            extend, pretrain, instruct, or adopt
+``base``             name as typed, folder, Hub commit or null, fingerprint (`reference.Base`)
+``vocabulary``       base_rows (of the base's matrix), new_first and new_stop (ids that the last extension added;
+                     equal where it added none), tokens (of the tokenizer), rows (of the matrix), unused (ranges
+                     ``[first, stop)`` of ids below rows that no token has: padding, never to be sampled)
+``extensions``       first, stop, init of each extension, oldest first; a second language adds an entry
+``tied``             do input and output embeddings share a matrix
+``init``             how the newest rows started
+``rows``             rows in rows.safetensors, by part
+``lora``             r, alpha, dropout, targets, and variant settings that are not PEFT's defaults; null: no adapter
+``embeddings``       what trained: full, new_rows, frozen
+``dtype``            of the live weights when saved; ``load_in_4bit`` likewise
+``lineage``          earlier checkpoints, oldest first: stage, digest of the manifest, tokens trained on
+``probe``            ids, digest of their logits, and some of the logits, to check a reload (`fastvocab.model.probe`)
+``files``            path, bytes, sha256 of every other file
+``manifest_sha256``  of the manifest itself without this field, as canonical JSON: a changed field is found
+===================  ====================================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from fastvocab import files
+from fastvocab.errors import CheckpointError
+
+SCHEMA = 1
+MANIFEST, ROWS = "fastvocab.json", "rows.safetensors"
+
+_FIELDS = {
+    "stage": str, "base": dict, "vocabulary": dict, "extensions": list, "tied": bool, "init": str, "rows": dict,
+    "lora": (dict, type(None)), "embeddings": str, "dtype": str, "load_in_4bit": bool, "lineage": list,
+    "probe": dict, "files": list,
+}  # fmt: skip
+#: Files that a loader would take up by their mere presence: one that the manifest does not list is a fault.
+_READ = (
+    "*.safetensors", "*.bin", "*.pt", "*.model", "adapter_config.json", "config.json", "generation_config.json",
+    "tokenizer*.json", "added_tokens.json", "special_tokens_map.json", "vocab.json", "merges.txt", "*.jinja", "*.py",
+)  # fmt: skip
+#: What a save inside a stage holds beside its checkpoint, listed by save.json.
+_TRAINER = {"optimizer.pt", "scheduler.pt", "scaler.pt"}
+
+
+def write(folder: Path, fields: dict[str, Any]) -> dict[str, Any]:
+    """Complete a checkpoint folder: hash its files and write the manifest; returns it."""
+    manifest = {"schema": SCHEMA, **fields, "files": files.describe(folder, skip=frozenset({MANIFEST}))}
+    manifest["manifest_sha256"] = _own_digest(manifest)
+    files.write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint, checked: schema, fields, its own digest, and every file by its hash.
+
+    Raises:
+        CheckpointError: no checkpoint, of a newer version, or damaged (with all that is wrong).
+    """
+    manifest = peek(folder)
+    if found := faults(folder, manifest):
+        raise CheckpointError(
+            f"{folder} is damaged: " + "; ".join(found),
+            fix="go back to an earlier checkpoint of its run, or run its stage again",
+        )
+    return manifest
+
+
+def peek(folder: Path) -> dict[str, Any]:
+    """The manifest as it stands, its files not looked at.
+
+    Raises:
+        CheckpointError: no checkpoint, unreadable, or of a newer version.
+    """
+    if not (folder / MANIFEST).is_file():
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:6]) if folder.is_dir() else "nothing"
+        raise CheckpointError(
+            f"{folder} is no fastvocab checkpoint: there is no {MANIFEST} (found: {found})",
+            fix=f"for a folder of another tool: fastvocab adopt {folder} --out NEW",
+        )
+    manifest = files.read_json(folder / MANIFEST)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("schema"), int):
+        raise CheckpointError(f"{folder / MANIFEST} is no manifest: it has no schema")
+    if manifest["schema"] > SCHEMA:
+        raise CheckpointError(
+            f"{folder} has schema {manifest['schema']}, this version reads up to {SCHEMA}",
+            fix="pip install -U fastvocab",
+        )
+    return manifest
+
+
+def faults(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """All that is wrong with a checkpoint: fields, digest, files missing, changed or strange."""
+    wrong = [
+        f"{MANIFEST} has no {name}" if name not in manifest else f"{MANIFEST}: {name} is {manifest[name]!r:.60}"
+        for name, kind in _FIELDS.items()
+        if not isinstance(manifest.get(name), kind)  # type: ignore[arg-type]
+    ]
+    if not wrong and manifest.get("manifest_sha256") != _own_digest(manifest):
+        wrong.append(f"{MANIFEST} has changed since it was written (manifest_sha256 differs)")
+    entries = manifest.get("files")
+    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
+        return [*wrong, f"{MANIFEST}: files is no list of path, bytes, sha256"]
+    listed = {entry["path"] for entry in entries} | _TRAINER
+    try:
+        wrong += files.verify(folder, entries)
+    except CheckpointError as error:  # a name that leads out of the folder
+        wrong.append(error.message)
+    present = {path.name for pattern in _READ for path in folder.glob(pattern)}
+    return wrong + [f"{name} is there, but not in the manifest" for name in sorted(present - listed)]
+
+
+def digest(folder: Path) -> str:
+    """What a lineage calls a checkpoint: sha256 of its manifest, which has the hashes of everything else."""
+    return files.sha256_file(folder / MANIFEST)
+
+
+def new_ids(manifest: dict[str, Any]) -> range:
+    """Ids that the last extension added."""
+    vocabulary = manifest["vocabulary"]
+    return range(vocabulary["new_first"], vocabulary["new_stop"])
+
+
+def _is_entry(entry: Any) -> bool:
+    kinds = {"path": str, "bytes": int, "sha256": str}
+    return isinstance(entry, dict) and all(isinstance(entry.get(k), kind) for k, kind in kinds.items())
+
+
+def _own_digest(manifest: dict[str, Any]) -> str:
+    fields = {name: value for name, value in manifest.items() if name != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,250 @@
+"""Training the added rows alone, at the cost of those rows: ``embeddings: new_rows``.
+
+The matrix W (rows, width) stays frozen; a parameter R (added, width) holds the rows that train. Where dtypes allow,
+R *is* the slice of W: the optimizer's update in place changes W too, so forward passes, merges and saves see the
+trained rows with nothing copied or concatenated. Where W is 16-bit, R is float32 beside it and W's slice is
+refreshed from it, as in mixed-precision training.
+
+What is saved against training the matrix: its gradient (rows x width), Adam's two moments of it, and a third of the
+head's work. Against PEFT's ``trainable_token_indices``: a copy of the matrix in each forward pass, and the gradient
+of all of it in each backward pass. ``scripts/bench_rows.py`` measures all three side by side.
+
+The loss of training is computed here too (`_CrossEntropy`), a chunk of positions at a time: only there are the
+gradient of the logits and the head's input at hand together, without logits of (positions, rows) being kept.
+"""
+
+from __future__ import annotations
+
+import os
+import types
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from fastvocab.errors import ModelError
+
+#: Elements of a chunk of logits: 256 MB in float32. Each chunk reads the whole head twice, so small ones cost time.
+CHUNK = 64 * 1024 * 1024
+
+#: Models whose logits are exactly head(last hidden state). Others (soft caps, scales, routers) keep their own loss.
+_PLAIN = {"llama", "mistral", "qwen2", "qwen3", "gemma", "olmo2", "phi3", "smollm3"}
+_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+def open_rows(model: Any, new_ids: range) -> None:
+    """Make the rows ``new_ids`` of a model's embedding matrices the only ones of them that train, in place.
+
+    Call it after LoRA was put on (PEFT freezes what it finds). `load.trained_rows` then has the new parameters.
+
+    Args:
+        model: a causal language model or its PEFT wrapper, matrices frozen.
+        new_ids: ids of the added tokens; the same rows of both matrices where these are two.
+
+    Raises:
+        ModelError: no row to train, or the matrices are not ones that this can be done to.
+    """
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if not len(new_ids):
+        raise ModelError(
+            "embeddings: new_rows, but the checkpoint has no added tokens",
+            fix="choose embeddings=full or embeddings=frozen",
+        )
+    for module, kind in ((embedding, torch.nn.Embedding), (head, torch.nn.Linear)):
+        if not isinstance(module, kind) or not module.weight.is_floating_point():
+            raise ModelError(
+                f"embeddings: new_rows does not know {type(module).__name__} with weights of "
+                f"{str(module.weight.dtype).removeprefix('torch.')}",
+                rule="input and output embeddings must be 16-bit or 32-bit Embedding and Linear layers",
+                fix="choose embeddings=full or embeddings=frozen",
+            )
+    rows = _parameter(embedding.weight, new_ids)
+    tied = head.weight is embedding.weight
+    _install(embedding, _RowsEmbedding, rows, new_ids)
+    _install(head, _RowsLinear, rows if tied else _parameter(head.weight, new_ids), new_ids)
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if _is_plain(causal):
+        causal.forward = types.MethodType(_forward, causal)
+    else:
+        # unsloth's fused loss reads the head's weight past its forward: the head's rows would get no gradient
+        os.environ["UNSLOTH_RETURN_LOGITS"] = "1"
+
+
+def _parameter(weight: Any, new_ids: range) -> Any:
+    slice_ = weight.data[new_ids.start : new_ids.stop]
+    # 16-bit rows would lose updates: 1e-5 of a weight is less than half a unit in bfloat16's last place
+    return torch.nn.Parameter(slice_ if weight.dtype == torch.float32 else slice_.float())
+
+
+def _install(module: Any, kind: type, rows: Any, new_ids: range) -> None:
+    # below the module's own class: a subclass that scales its output (Gemma 3) keeps doing so
+    bases = (kind,) if type(module) in (torch.nn.Embedding, torch.nn.Linear) else (type(module), kind)
+    module.__class__ = type(f"NewRows{type(module).__name__}", bases, {})
+    module.weight.requires_grad_(False)
+    module.new_rows, module.new_ids = rows, new_ids
+
+
+def _refresh(module: Any) -> None:
+    target = module.weight.data[module.new_ids.start : module.new_ids.stop]
+    if target.data_ptr() != module.new_rows.data_ptr():
+        target.copy_(module.new_rows.data)
+
+
+class _RowsEmbedding(torch.nn.Embedding):
+    """Looks up in the whole matrix; the gradient reaches the added rows alone."""
+
+    new_rows: Any
+    new_ids: Any
+
+    def forward(self, input: Any) -> Any:
+        _refresh(self)
+        return _Lookup.apply(self.new_rows, self.weight, input, self.new_ids.start, self.padding_idx)
+
+
+class _RowsLinear(torch.nn.Linear):
+    """Multiplies with the whole matrix; the gradient reaches the input and the added rows."""
+
+    new_rows: Any
+    new_ids: Any
+
+    def forward(self, input: Any) -> Any:
+        _refresh(self)
+        out = _Project.apply(_lower(input), self.new_rows, _lower(self.weight), self.new_ids.start)
+        return out if self.bias is None else out + self.bias
+
+
+def _lower(tensor: Any) -> Any:
+    """Cast as autocast would: inside a `torch.autograd.Function` it casts forward, but not backward."""
+    kind = tensor.device.type
+    return tensor.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else tensor
+
+
+class _Lookup(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Any, weight: Any, ids: Any, first: int, padding: int | None) -> Any:
+        ctx.save_for_backward(ids)
+        ctx.shape, ctx.first, ctx.padding = rows.shape, first, padding
+        return functional.embedding(ids, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        (ids,) = ctx.saved_tensors
+        return _scatter(gradient, ids, ctx.shape, ctx.first, ctx.padding), None, None, None, None
+
+
+def _scatter(gradient: Any, ids: Any, shape: Any, first: int, padding: int | None) -> Any:
+    """Sum of ``gradient`` (..., width) over the places of each added token: (added, width) float32."""
+    new = (ids >= first) & (ids < first + shape[0])
+    if padding is not None:
+        new &= ids != padding  # as torch's own embedding does
+    out = torch.zeros(shape, dtype=torch.float32, device=gradient.device)
+    return out.index_add_(0, ids[new] - first, gradient[new].float())
+
+
+class _Project(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Any, rows: Any, weight: Any, first: int) -> Any:
+        ctx.save_for_backward(hidden)
+        # not among the saved tensors: the matrix is frozen, and its version would only stand in the way
+        ctx.weight, ctx.first, ctx.count = weight, first, len(rows)
+        return functional.linear(hidden, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        (hidden,) = ctx.saved_tensors
+        mine = gradient[..., ctx.first : ctx.first + ctx.count].flatten(0, -2)
+        return gradient @ ctx.weight, (mine.T @ hidden.flatten(0, -2)).float(), None, None
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Sum of -log p(label) / divisor over positions, all gradients taken on the way, chunk by chunk."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Any, rows: Any, weight: Any, labels: Any, first: int, divisor: float
+    ) -> Any:
+        size = max(16, CHUNK // len(weight))
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        to_hidden = torch.empty_like(hidden)
+        to_rows = torch.zeros(rows.shape, dtype=torch.float32, device=hidden.device)
+        for start in range(0, len(hidden), size):
+            part, target = hidden[start : start + size], labels[start : start + size, None]
+            logits = functional.linear(part, weight).float()
+            logits -= logits.amax(-1, keepdim=True)
+            chosen = logits.gather(-1, target)
+            mass = logits.exp_().sum(-1, keepdim=True)
+            total += (mass.log() - chosen).sum()
+            # the gradient of the logits, in their own place: (p - 1 at the label) / divisor
+            logits /= mass
+            logits.scatter_add_(-1, target, torch.full_like(chosen, -1.0))
+            gradient = (logits / divisor).to(weight.dtype)
+            del logits
+            to_hidden[start : start + size] = gradient @ weight
+            to_rows += (gradient[:, first : first + len(rows)].T @ part).float()
+        ctx.save_for_backward(to_hidden, to_rows)
+        return total / divisor
+
+    @staticmethod
+    def backward(ctx: Any, outer: Any) -> Any:
+        to_hidden, to_rows = ctx.saved_tensors
+        return to_hidden * outer.to(to_hidden.dtype), to_rows * outer, None, None, None, None
+
+
+def loss(hidden: Any, head: Any, labels: Any, *, items: Any = None, ignore: int = -100) -> Any:
+    """Causal-LM loss, shifted and averaged as transformers' ``ForCausalLMLoss`` does it.
+
+    Args:
+        hidden: (batch, length, width), the last hidden states.
+        head: the output embedding after `open_rows`, without bias.
+        labels: (batch, length), ``ignore`` where no loss is wanted.
+        items: what the sum is divided by; None: the number of labels that count.
+    """
+    _refresh(head)
+    flat, wanted = hidden[:, :-1].flatten(0, 1), labels[:, 1:].flatten().to(hidden.device)
+    keep = wanted != ignore
+    if not bool(keep.all()):
+        flat, wanted = flat[keep], wanted[keep]
+    divisor = float(items) if items is not None else float(len(wanted) or "nan")
+    return _CrossEntropy.apply(
+        _lower(flat), head.new_rows, _lower(head.weight), wanted, head.new_ids.start, divisor
+    )
+
+
+def _is_plain(causal: Any) -> bool:
+    config = causal.config.get_text_config()
+    head = causal.get_output_embeddings()
+    transforms = any(getattr(config, name, None) not in (None, 1, 1.0) for name in _TRANSFORMS)
+    return config.model_type in _PLAIN and head.bias is None and not transforms
+
+
+def _forward(
+    self: Any,
+    input_ids: Any = None,
+    attention_mask: Any = None,
+    position_ids: Any = None,
+    past_key_values: Any = None,
+    inputs_embeds: Any = None,
+    labels: Any = None,
+    use_cache: Any = None,
+    **more: Any,
+) -> Any:
+    """The model's own forward pass, but for training, where the loss is `loss` and no logits are made."""
+    given = {
+        "input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids,
+        "past_key_values": past_key_values, "inputs_embeds": inputs_embeds, "use_cache": use_cache,
+    }  # fmt: skip
+    if labels is None or not torch.is_grad_enabled():
+        return type(self).forward(self, **given, labels=labels, **more)
+    from transformers.modeling_outputs import CausalLMOutputWithPast
+
+    items, ignore = more.pop("num_items_in_batch", None), more.pop("ignore_index", -100)
+    head = self.get_output_embeddings()
+    if head.weight.device.type == "cpu":
+        hidden = self.get_decoder()(**given, **more).last_hidden_state
+    else:  # unsloth's GPU forward prepares masks for its kernels; this is its own way to stop before the head
+        os.environ["UNSLOTH_RETURN_HIDDEN_STATES"] = "1"
+        try:
+            hidden = type(self).forward(self, **given, labels=labels, **more).logits
+        finally:
+            os.environ["UNSLOTH_RETURN_HIDDEN_STATES"] = "0"
+    return CausalLMOutputWithPast(loss=loss(hidden, head, labels, items=items, ignore=ignore))

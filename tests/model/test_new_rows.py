@@ -1,0 +1,175 @@
+"""Rows trained at the cost of rows: the gradients of the full matrix, and old rows that never move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fastvocab.errors import ModelError
+from fastvocab.model import checkpoint, load, new_rows, reference
+from tests.conftest import make_llama
+
+NEW = range(600, 690)
+
+
+def _opened(base: Path, mode: Any, *, seed: int = 1, new_ids: range = NEW) -> Any:
+    model, _ = load.base_model(reference.resolve(str(base)), load_in_4bit=False, block=64, seed=seed)
+    return load.add_lora(
+        model, r=4, alpha=8, dropout=0.0, targets=load.LINEAR, embeddings=mode, new_ids=new_ids,
+        block=64, seed=seed, gradient_checkpointing=False,
+    ).train()  # fmt: skip
+
+
+def _batch() -> dict[str, Any]:
+    ids = torch.randint(500, 700, (2, 40), generator=torch.Generator().manual_seed(0))
+    labels = ids.clone()
+    labels[0, :9] = -100
+    return {"input_ids": ids, "labels": labels, "attention_mask": torch.ones_like(ids)}
+
+
+@pytest.mark.parametrize("chunk", [16 * 700, new_rows.CHUNK], ids=["chunks", "whole"])
+@pytest.mark.parametrize("kind", ["tied_llama", "untied_llama", "padded_llama"])
+def test_gradients_are_those_of_the_full_matrix_on_the_same_rows(
+    kind: str, chunk: int, request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_rows, "CHUNK", chunk)
+    base = request.getfixturevalue(kind)
+    full, ours = _opened(base, "full"), _opened(base, "new_rows")
+    losses = [model(**_batch()).loss for model in (full, ours)]
+    for value in losses:
+        value.backward()
+    assert losses[0].item() == pytest.approx(losses[1].item(), abs=2e-6)
+    trained = load.trained_rows(ours)
+    assert trained.keys() == load.embedding_weights(full).keys()
+    for part, weight in load.embedding_weights(full).items():
+        torch.testing.assert_close(
+            trained[part].grad, weight.grad[NEW.start : NEW.stop], rtol=1e-5, atol=1e-7
+        )
+    adapters = [{n: p.grad for n, p in m.named_parameters() if "lora_" in n} for m in (full, ours)]
+    for name, gradient in adapters[0].items():
+        torch.testing.assert_close(adapters[1][name], gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_the_head_alone_gives_the_same_gradients_where_the_model_takes_its_own_loss(
+    tied_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_rows, "_PLAIN", set())  # as for a model with a soft cap on its logits
+    monkeypatch.setenv("UNSLOTH_RETURN_LOGITS", "0")
+    full, ours = _opened(tied_llama, "full"), _opened(tied_llama, "new_rows")
+    for model in (full, ours):
+        model(**_batch()).loss.backward()
+    (rows,) = load.trained_rows(ours).values()
+    (weight,) = load.embedding_weights(full).values()
+    torch.testing.assert_close(rows.grad, weight.grad[NEW.start : NEW.stop], rtol=1e-5, atol=1e-7)
+
+
+def test_the_rows_are_the_matrix_s_own_memory_and_nothing_else_trains(untied_llama: Path) -> None:
+    model = _opened(untied_llama, "new_rows")
+    weights, trained = load.embedding_weights(model), load.trained_rows(model)
+    for part, rows in trained.items():
+        assert rows.data_ptr() == weights[part][NEW.start].data_ptr()
+        assert not weights[part].requires_grad
+    trainable = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert sum("new_rows" in n for n in trainable) == 2
+    assert all("lora_" in n or "new_rows" in n for n in trainable)
+    before = {part: weight.clone() for part, weight in weights.items()}
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    for _ in range(3):
+        model(**_batch()).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for part, weight in weights.items():
+        moved = (weight != before[part]).any(1).nonzero().flatten()
+        assert set(moved.tolist()) <= set(NEW) and len(moved) > 50
+
+
+def test_a_16_bit_matrix_has_float32_rows_beside_it_and_follows_them(tied_llama: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tied_llama, dtype=torch.bfloat16)
+    model.requires_grad_(False)
+    new_rows.open_rows(model, NEW)
+    (rows,) = load.trained_rows(model).values()
+    assert rows.dtype == torch.float32 and set(load.embedding_weights(model)) == {"embed_tokens"}
+    model(**_batch()).loss.backward()
+    assert rows.grad.dtype == torch.float32 and rows.grad.abs().max() > 0
+    with torch.no_grad():
+        rows += 1e-3
+    model(**_batch())
+    weight = model.get_input_embeddings().weight
+    assert torch.equal(weight[NEW.start : NEW.stop], rows.detach().to(torch.bfloat16))
+
+
+def test_a_model_that_scales_its_embeddings_keeps_doing_so(tied_llama: Path) -> None:
+    class Scaled(torch.nn.Embedding):
+        def forward(self, input_ids: Any) -> Any:
+            return super().forward(input_ids) * 3.0
+
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(tied_llama)
+    model.get_input_embeddings().__class__ = Scaled
+    ids = _batch()["input_ids"]
+    before = model.get_input_embeddings()(ids)
+    model.requires_grad_(False)
+    new_rows.open_rows(model, NEW)
+    out = model.get_input_embeddings()(ids)
+    assert torch.equal(out, before)
+    out.sum().backward()
+    counts = torch.bincount(ids.flatten(), minlength=700)[NEW.start : NEW.stop]
+    (rows,) = load.trained_rows(model).values()
+    assert torch.equal(rows.grad[:, 0], 3.0 * counts)
+
+
+def test_what_cannot_be_done_is_said(tied_llama: Path) -> None:
+    with pytest.raises(ModelError, match="no added tokens"):
+        _opened(tied_llama, "new_rows", new_ids=range(700, 700))
+
+
+def test_new_rows_can_be_followed_by_full(make, untied_llama: Path) -> None:
+    made = make(untied_llama, "new_rows")
+    rows_only, _ = checkpoint.load(made.pretrain, trainable=True)
+    everything, _ = checkpoint.load(made.pretrain, trainable=True, embeddings="full")
+    assert load.trained_rows(rows_only) and not load.trained_rows(everything)
+    ids = torch.arange(0, 60)[None]
+    with torch.inference_mode():
+        assert torch.equal(rows_only.eval()(input_ids=ids).logits, everything.eval()(input_ids=ids).logits)
+    assert all(w.requires_grad for w in load.embedding_weights(everything).values())
+
+
+def test_the_rows_have_their_own_learning_rate_and_no_decay(make, tied_llama: Path, tmp_path: Path) -> None:
+    """UnslothTrainer gives its ``embedding_learning_rate`` to embedding weights that it knows by name."""
+    import fastvocab.train.loop as loop
+    from fastvocab.config import load as configure
+
+    made = make(tied_llama, "new_rows")
+    model, tokenizer = checkpoint.load(made.pretrain, trainable=True)
+    section = configure(
+        None, ["pretrain.steps=3", "pretrain.learning_rate=1e-4", "pretrain.embedding_learning_rate=7e-4",
+               "pretrain.weight_decay=0.1"],
+    ).pretrain  # fmt: skip
+    from datasets import Dataset
+
+    rows = Dataset.from_list([{"input_ids": [1, 2], "labels": [1, 2], "attention_mask": [1, 1]}] * 4)
+    budget = loop.Budget(3, None)
+    trainer = loop._trainer(
+        model, tokenizer, rows, section, "pretrain", "k", tmp_path, 0, lambda folder: {}, budget, ()
+    )
+    optimizer = trainer.create_optimizer()
+    (mine,) = load.trained_rows(model).values()
+    groups = [g for g in optimizer.param_groups if any(p is mine for p in g["params"])]
+    assert [(g["lr"], g["weight_decay"], len(g["params"])) for g in groups] == [(7e-4, 0.0, 1)]
+    others = [g for g in optimizer.param_groups if g not in groups and g["params"]]
+    assert others and all((g["lr"], g["weight_decay"]) == (1e-4, 0.1) for g in others)
+
+
+def test_a_base_without_the_matrices_rows_in_float_is_refused(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(make_llama(tmp_path / "base"))
+    model.lm_head.weight = torch.nn.Parameter(torch.zeros(700, 64, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(ModelError, match="int8"):
+        new_rows.open_rows(model, NEW)
