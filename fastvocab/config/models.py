@@ -114,6 +114,8 @@ class ExtendSection(Section):
     """How rows start: the mean of their old sub-tokens' rows (subtokens), with the head also set to each token's frequency (calibrated), or the mean of all rows (mean, the usual way)."""
     calibration_bytes: Annotated[int, Field(ge=10_000)] = 40_000
     """Text of each kind that calibrated reads, in bytes."""
+    pad_to_multiple_of: Annotated[int | None, Field(ge=2, le=4096)] = None
+    """Add rows without a token until the matrix is a multiple of this long (64 suits tensor cores); they are never sampled."""
 
 
 class LoraSection(Section):
@@ -155,7 +157,11 @@ class TrainSection(Section):
     gradient_checkpointing: bool | None = None
     """Recompute activations instead of keeping them. Unset: on a GPU yes, on a CPU no."""
     save_minutes: Annotated[float, Field(gt=0)] = 10
-    """A save that can be continued from is made this often."""
+    """A save that can be continued from is made this often; each takes the time and disk that the trained weights with their optimizer state need."""
+    save_steps: Annotated[int | None, Field(ge=1)] = None
+    """A save is also made at every so many optimizer steps. Unset: by minutes alone."""
+    keep_saves: Annotated[int, Field(ge=1)] = 2
+    """So many saves are kept while a stage trains, older ones removed once the next is on disk. With 2, one that is damaged costs the work since the save before."""
 
 
 class PretrainSection(TrainSection):

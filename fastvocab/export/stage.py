@@ -7,11 +7,13 @@ from typing import Any
 
 from fastvocab import console, files
 from fastvocab.export.card import card
-from fastvocab.model import checkpoint, load
+from fastvocab.model import checkpoint, load, reference
 from fastvocab.run import Record
 
 
-def export(folder: Path, *, source: Path, records: dict[str, Record]) -> dict[str, Any]:
+def export(
+    folder: Path, *, source: Path, records: dict[str, Record], base: str | None = None
+) -> dict[str, Any]:
     """Write the merged 16-bit model, its tokenizer and a model card into ``folder``.
 
     Read back with plain transformers before it counts as done (`checkpoint.merge`).
@@ -20,11 +22,11 @@ def export(folder: Path, *, source: Path, records: dict[str, Record]) -> dict[st
         ``{"format", "dtype", "rows", "parameters", "rounding", "bytes", "device"}``.
     """
     manifest = checkpoint.read(source)
-    base = manifest["base"]["folder"]
-    size = sum(f.stat().st_size for f in Path(base).glob("*.safetensors")) if Path(base).is_dir() else 0
+    weights = reference.recorded(manifest["base"], base=base).folder
+    size = sum(f.stat().st_size for f in weights.glob("*.safetensors"))
     files.require_space(folder, 2 * size, "the exported model")
     console.say(f"  merging {source.name} into a 16-bit model")
-    figures = checkpoint.merge(source, folder)
+    figures = checkpoint.merge(source, folder, base=base)
     files.write_text(folder / "README.md", card(records))
     return {
         "format": "hf",

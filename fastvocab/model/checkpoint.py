@@ -199,3 +199,31 @@ def inspect(folder: Path) -> dict[str, Any]:
     """What a checkpoint is, without loading a weight: the manifest less the probe, and what is wrong with it."""
     facts = manifest.peek(folder)
     return {k: v for k, v in facts.items() if k != "probe"} | {"faults": manifest.faults(folder, facts)}
+
+
+def describe(folder: Path, facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """`inspect`'s facts for people: (name, value) lines."""
+    base, vocabulary, lora = facts["base"], facts["vocabulary"], facts["lora"]
+    spare = sum(stop - first for first, stop in vocabulary["unused"])
+    lines = [
+        ("checkpoint", f"{folder}, schema {facts['schema']}, after {facts['stage']}"),
+        ("base", f"{base['name']}{'@' + base['commit'] if base['commit'] else ''}  {base['fingerprint'][:16]}"),
+    ]
+    lines += [("comes from", f"{e['stage']}  {str(e.get('checkpoint', ''))[:16]}") for e in facts["lineage"]]
+    lines += [
+        ("extension", f"ids {e['first']:,} to {e['stop'] - 1:,}, rows started by {e['init']}")
+        for e in facts["extensions"]
+        if e["stop"] > e["first"]
+    ]
+    matrices = "one matrix (tied)" if facts["tied"] else "two matrices"
+    lines += [
+        (
+            "vocabulary",
+            f"{vocabulary['tokens']:,} tokens, {vocabulary['rows']:,} rows, {spare:,} of them without a token "
+            f"(base: {vocabulary['base_rows']:,} rows); {matrices}",
+        ),
+        ("changed", ", ".join(f"{n:,} rows of {part}" for part, n in facts["rows"].items())),
+        ("adapter", f"LoRA, rank {lora['r']}, alpha {lora['alpha']}" if lora else "none"),
+        ("trained", f"embeddings: {facts['embeddings']}, {facts['dtype']}"),
+    ]
+    return lines + [("", f"{entry['bytes']:>12,}  {entry['path']}") for entry in facts["files"]]

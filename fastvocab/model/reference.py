@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -187,15 +188,20 @@ def _download(name: str, commit: str | None, fetch: bool) -> tuple[Path, str]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repo, _, revision = name.partition("@")
-    try:
-        folder = Path(
+
+    def get(local: bool) -> Path:
+        return Path(
             snapshot_download(
-                repo,
-                revision=commit or revision or None,
-                allow_patterns=_DOWNLOADS,
-                local_files_only=not fetch,
+                repo, revision=commit or revision or None, allow_patterns=_DOWNLOADS, local_files_only=local
             )
         )
+
+    try:
+        if commit:  # a commit never changes: one that is here is good, with the Hub out of reach too
+            with suppress(LocalEntryNotFoundError):
+                folder = get(local=True)
+                return folder, folder.name
+        folder = get(local=not fetch)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, HTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(

@@ -1,0 +1,114 @@
+"""Padding that is never sampled, and a second language on top of the first."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fastvocab.errors import CheckpointError
+from fastvocab.evaluate import samples
+from fastvocab.model import checkpoint, load, reference, text
+
+GEORGIAN = "ენა არის ადამიანთა ურთიერთობის უმნიშვნელოვანესი საშუალება და ყოველი ხალხი უფრთხილდება თავის ენას"
+
+
+def georgian() -> list[str]:
+    import random
+
+    rng = random.Random(5)
+    return [" ".join(rng.choices(GEORGIAN.split(), k=rng.randint(10, 30))) for _ in range(300)]
+
+
+@pytest.mark.parametrize("kind", ["tied_llama", "untied_llama"])
+def test_padding_rows_are_made_kept_and_never_sampled(kind: str, make, request, tmp_path: Path) -> None:
+    made = make(request.getfixturevalue(kind), "new_rows", pad=64)
+    vocabulary = checkpoint.read(made.extend)["vocabulary"]
+    assert (vocabulary["tokens"], vocabulary["rows"]) == (800, 832)
+    assert vocabulary["unused"] == [[800, 832]]
+    model, tokenizer = checkpoint.load(made.pretrain)
+    assert model.get_input_embeddings().weight.shape[0] == model.get_output_embeddings().weight.shape[0] == 832
+
+    # a program that samples from all rows of the matrix. A real model: tests/end_to_end/test_smollm2.py
+    ids = torch.randint(0, 800, (8, 64), generator=torch.Generator().manual_seed(9))
+    with torch.inference_mode():
+        share = torch.softmax(model(input_ids=ids).logits.double(), -1)[..., 800:]
+    assert share.max() < 1 / 800
+
+    # transformers, told by generation_config.json of the exported folder
+    checkpoint.merge(made.pretrain, tmp_path)
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    assert GenerationConfig.from_pretrained(tmp_path).suppress_tokens == list(range(800, 832))
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path)
+    with torch.no_grad():  # even where the rows say otherwise
+        plain.get_output_embeddings().weight[800:] = 50 * plain.get_output_embeddings().weight[:800].mean(0)
+    out = plain.generate(ids[:, :8], max_new_tokens=40, do_sample=True, temperature=3.0, pad_token_id=1)
+    assert int(out.max()) < 800
+    assert samples.generate(model, tokenizer, ["Мова"], max_new_tokens=5)
+
+
+def test_a_second_language_stands_on_the_first_and_both_are_kept(make, tied_llama: Path) -> None:
+    first = make(tied_llama)
+    second = make(first.pretrain, "new_rows", texts=georgian(), script="Geor")
+    manifest = checkpoint.read(second.pretrain)
+    stop = manifest["vocabulary"]["rows"]
+    assert [(e["first"], e["stop"]) for e in manifest["extensions"]] == [(700, 800), (800, stop)] and stop > 850
+    assert [entry["stage"] for entry in manifest["lineage"]] == ["extend", "pretrain", "extend"]
+    assert manifest["lineage"][1]["checkpoint"] == checkpoint.digest(first.pretrain)
+    assert manifest["base"]["fingerprint"] == reference.resolve(str(tied_llama)).fingerprint
+
+    before, old = checkpoint.load(first.pretrain)
+    zero, tokenizer = checkpoint.load(second.extend)
+    after, _ = checkpoint.load(second.pretrain)
+    line = "Мова народу and English"
+    assert tokenizer(line).input_ids == old(line).input_ids
+    assert len(tokenizer.tokenize(GEORGIAN)) < len(old.tokenize(GEORGIAN)) / 3
+    ids = torch.tensor([old(line).input_ids])
+    with torch.inference_mode():  # the first language and the adapter came along
+        assert torch.equal(zero(input_ids=ids).logits[..., :800], before(input_ids=ids).logits)
+    weights = [load.embedding_weights(m)["embed_tokens"] for m in (before, after)]
+    assert torch.equal(weights[0][:800], weights[1][:800])  # new_rows: the second language's alone
+    assert not torch.equal(load.embedding_weights(zero)["embed_tokens"][800:], weights[1][800:])
+
+
+def test_the_first_checkpoint_may_go_once_the_second_is_made(make, tied_llama: Path, tmp_path: Path) -> None:
+    first = make(tied_llama)
+    copy = Path(shutil.copytree(first.extend, tmp_path / "first"))
+    second = make(copy, texts=georgian(), script="Geor")
+    shutil.rmtree(copy)
+    model, _ = checkpoint.load(second.pretrain)
+    assert len(model.get_input_embeddings().weight) == checkpoint.read(second.extend)["vocabulary"]["tokens"]
+
+
+def test_a_run_folder_is_a_base_too(make, tied_llama: Path, tmp_path: Path) -> None:
+    from fastvocab import files
+
+    made = make(tied_llama)
+    run = tmp_path / "run"
+    shutil.copytree(made.pretrain, run / "40-pretrain")
+    record = {"schema": 1, "stage": "pretrain", "outputs": [], "inputs": [], "figures": {}}
+    files.write_json(run / "40-pretrain" / "stage.json", record)
+    base = reference.resolve(str(run))
+    assert base.checkpoint == run / "40-pretrain" and base.folder == tied_llama.resolve()
+    assert base.config["vocab_size"] == 800
+
+
+def test_a_damaged_checkpoint_is_no_base(make, tied_llama: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(make(tied_llama).extend, tmp_path / "copy"))
+    (copy / "rows.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"rows\.safetensors has 0 bytes"):
+        reference.resolve(str(copy))
+
+
+def test_rows_of_padding_are_saved_once(make, untied_llama: Path) -> None:
+    tensors = load_file(make(untied_llama, "new_rows", pad=64).extend / "rows.safetensors")
+    for part in ("embed_tokens", "lm_head"):
+        assert tensors[f"{part}.index"].tolist() == list(range(700, 832))
+
+
+def test_ranges_are_of_ids_without_a_token() -> None:
+    assert text.ranges([3, 4, 5, 9]) == [[3, 6], [9, 10]] and text.ranges([]) == []

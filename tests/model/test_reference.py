@@ -1,0 +1,102 @@
+"""Which base is meant, and where it lies now: moved folders, other commits, caches that cannot be written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fastvocab import files
+from fastvocab.errors import CheckpointError, ModelError
+from fastvocab.model import checkpoint, reference
+from tests.conftest import make_llama
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine that has seen no base yet."""
+    monkeypatch.setenv("FASTVOCAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(reference, "_SEEN", {})
+    return tmp_path / "cache"
+
+
+def test_a_base_that_was_moved_is_found_where_it_is_named_or_was_seen(make, tmp_path: Path) -> None:
+    base = make_llama(tmp_path / "base")
+    made = make(base)
+    moved = base.rename(tmp_path / "moved")
+    reference._SEEN.clear()
+    with pytest.raises(ModelError, match="there is no folder") as caught:
+        checkpoint.load(made.extend)
+    assert "base=DIR" in str(caught.value)
+    checkpoint.load(made.extend, base=str(moved))
+    reference._SEEN.clear()  # another process: it is remembered by its fingerprint
+    checkpoint.load(made.extend)
+
+
+def test_a_base_given_by_hand_must_be_the_one(make, tied_llama: Path, tmp_path: Path) -> None:
+    made = make(tied_llama)
+    other = make_llama(tmp_path / "other", seed=5)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(made.extend, base=str(other))
+    for folder in (tied_llama, other):
+        assert reference.resolve(str(folder)).fingerprint[:16] in str(caught.value)
+
+
+def test_what_is_remembered_is_looked_at_again(make, tmp_path: Path) -> None:
+    base = make_llama(tmp_path / "base")
+    made = make(base)
+    make_llama(base, seed=2)
+    with pytest.raises(CheckpointError, match="another"):
+        checkpoint.load(made.extend)
+
+
+def test_a_cache_that_cannot_be_read_or_written_is_done_without(
+    own_cache: Path, make, tied_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_cache.mkdir(exist_ok=True)
+    for name in ("bases.json", "sha256.json"):
+        (own_cache / name).write_text("[]" if name == "bases.json" else "{broken")
+    reference.resolve(str(tied_llama))
+    (own_cache / "bases.json").unlink()
+    shutil.rmtree(own_cache)
+    own_cache.write_text("a file where the folder should be")
+    assert reference.resolve(str(tied_llama)).folder == tied_llama.resolve()
+
+
+def _fake_hub(root: Path, commits: dict[str, Path], newest: str) -> None:
+    """The Hub's cache as ``huggingface_hub`` lays it out: the Hub itself is out of reach here."""
+    repo = root / "models--org--tiny"
+    for commit, folder in commits.items():
+        shutil.copytree(folder, repo / "snapshots" / commit)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(newest)
+
+
+def test_a_base_that_moved_to_another_commit_is_loaded_at_its_own(
+    make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = "a" * 40, "b" * 40
+    models = {c: make_llama(tmp_path / c, seed=s) for c, s in ((old, 0), (new, 1))}
+    hub = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub))
+    _fake_hub(hub, models, newest=new)
+    made = make(models[old])
+    zero = Path(shutil.copytree(made.extend, tmp_path / "zero"))
+    facts = json.loads((zero / "fastvocab.json").read_text())
+    facts["base"] |= {"name": "org/tiny", "commit": old}
+    from fastvocab.model import manifest
+
+    manifest.write(zero, {k: v for k, v in facts.items() if k not in ("schema", "files", "manifest_sha256")})
+    for place in models.values():
+        shutil.rmtree(place)
+    reference._SEEN.clear()
+    files.remove_folder(tmp_path / "cache")
+    checkpoint.load(zero)  # refs/main names the new one
+    shutil.rmtree(hub / "models--org--tiny" / "snapshots" / old)
+    reference._SEEN.clear()
+    files.remove_folder(tmp_path / "cache")
+    with pytest.raises(ModelError, match="org/tiny") as caught:
+        checkpoint.load(zero)
+    assert "fingerprint" in str(caught.value)
