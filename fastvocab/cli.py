@@ -169,6 +169,30 @@ def export(
 
 
 @app.command()
+def adopt(
+    path: Path = typer.Argument(
+        help="Folder of PEFT, TRL, Unsloth, LLaMA-Factory, Axolotl: adapter or merged."
+    ),
+    out: Path = typer.Option(..., help="Folder for the checkpoint; must not exist."),
+    base: str | None = typer.Option(None, help="Base model, instead of the one that the adapter names."),
+    missing: Literal["error", "subtokens", "mean"] = typer.Option(
+        "error", help="Rows of tokens that are in no file: an error, or begun anew."
+    ),
+    as_json: bool = _JSON,
+) -> None:
+    """Turn a folder that another tool left into a checkpoint, or say what is in no file."""
+    from fastvocab.model.adopt import adopt as work
+    from fastvocab.model.adopt import lines
+
+    report = work(path, out, base=base, missing=missing)
+    if as_json:
+        _print(report)
+    else:
+        for line in lines(report):
+            console.say(line)
+
+
+@app.command()
 def inspect(
     path: Path = typer.Argument(help="A run folder or a checkpoint."),
     as_json: bool = _JSON,

@@ -150,7 +150,10 @@ def base(records: Records) -> Base | None:
     if _HUB_NAME.fullmatch(name) and not name.startswith("."):
         hub = name.partition("@")[0]
         return Base(hub.partition("/")[2], hub, record.get("licence"), commit, fingerprint)
-    return Base(last_component(name), None, record.get("licence"), commit, fingerprint)
+    title = last_component(name)
+    if "checkpoint" in record:  # "50-instruct" alone says nothing: with the run it belongs to
+        title = f"{last_component(name[: -len(title)].rstrip('/' + chr(92)))}/{title}"
+    return Base(title, None, record.get("licence"), commit, fingerprint)
 
 
 def last_component(path: str) -> str:

@@ -61,7 +61,7 @@ def write_jsonl(path: Path, texts: list[str]) -> Path:
 
 
 def make_llama(
-    folder: Path, *, tied: bool = True, pad_rows: int = 0, bare: bool = False, seed: int = 0
+    folder: Path, *, tied: bool = True, pad_rows: int = 0, bare: bool = False, seed: int = 0, width: int = 64
 ) -> Path:
     """A tiny real Llama with a real byte-level BPE trained on English, a chat template, BOS and EOS."""
     import torch
@@ -91,8 +91,8 @@ def make_llama(
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer) + pad_rows,
-            hidden_size=64,
-            intermediate_size=128,
+            hidden_size=width,
+            intermediate_size=2 * width,
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,

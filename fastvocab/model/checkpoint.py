@@ -7,7 +7,7 @@ written once, tied matrices once; the adapter is plain PEFT.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastvocab import console
 from fastvocab.errors import CheckpointError
@@ -15,8 +15,12 @@ from fastvocab.model import adapter, manifest, probe, reference, rows, text
 from fastvocab.model import load as loader
 from fastvocab.model.manifest import digest, read
 from fastvocab.model.reference import Base
+from fastvocab.model.tying import untie
 
-__all__ = ["digest", "inspect", "load", "merge", "on_base", "read", "save"]
+if TYPE_CHECKING:
+    from fastvocab.model.adopt.build import Missing
+
+__all__ = ["adopt", "describe", "digest", "inspect", "load", "merge", "on_base", "read", "save"]
 
 
 def save(
@@ -44,8 +48,10 @@ def save(
     Raises:
         CheckpointError: a row or an adapter weight is not finite; nothing is written that could not be loaded.
     """
+    extensions = [extension(new_ids, init)] if extensions is None else extensions
+    added = range(min(e["first"] for e in extensions), new_ids.stop)
     weights = loader.embedding_weights(model)
-    counts = rows.save(folder / manifest.ROWS, weights, base.folder, loader.trained_rows(model), new_ids)
+    counts = rows.save(folder / manifest.ROWS, weights, base.folder, loader.trained_rows(model), new_ids, added)
     if lora is not None:
         adapter.save(folder, model, base)
     text.save_tokenizer(tokenizer, folder)
@@ -61,7 +67,7 @@ def save(
             "rows": count,
             "unused": text.ranges(text.unused_ids(tokenizer, count)),
         },
-        "extensions": [extension(new_ids, init)] if extensions is None else extensions,
+        "extensions": extensions,
         "tied": "lm_head" not in weights,
         "init": init,
         "rows": counts,
@@ -115,8 +121,9 @@ def load(
     folder = Path(path)
     facts = read(folder)
     found = reference.recorded(facts["base"], base=base)
-    quantized = facts["load_in_4bit"] if load_in_4bit is None else load_in_4bit
-    model, own_tokenizer = loader.base_model(found, load_in_4bit=quantized, block=block, seed=seed)
+    wanted = facts["load_in_4bit"] if load_in_4bit is None else load_in_4bit
+    model, own_tokenizer = loader.base_model(found, load_in_4bit=wanted, block=block, seed=seed)
+    quantized = loader.is_quantized(model)
     tokenizer = text.tokenizer(folder)
     vocabulary = facts["vocabulary"]
     added = range(min(e["first"] for e in facts["extensions"]), vocabulary["new_stop"])
@@ -124,6 +131,8 @@ def load(
     grow(model, own_tokenizer, added, spellings, rows=vocabulary["rows"])
     if (count := len(model.get_input_embeddings().weight)) != vocabulary["rows"]:
         raise CheckpointError(f"{folder}: the model has {count} rows, the checkpoint {vocabulary['rows']}")
+    if not facts["tied"] and loader.is_tied(model):
+        untie(model)
     rows.lay(folder / manifest.ROWS, loader.embedding_weights(model))
     saved = facts["lora"]
     if saved or (trainable and lora):
@@ -193,6 +202,15 @@ def merge(path: Path | str, out: Path, *, base: str | None = None) -> dict[str, 
         "parameters": sum(p.numel() for p in plain.parameters()),
         "rounding": float((live - probe.logits(again, ids)).abs().max()),
     }
+
+
+def adopt(
+    path: Path | str, out: Path | str, *, base: str | None = None, missing: Missing = "error"
+) -> dict[str, Any]:
+    """Make a checkpoint of a folder that another tool left (`fastvocab.model.adopt.adopt`)."""
+    from fastvocab.model.adopt import adopt as work
+
+    return work(path, out, base=base, missing=missing)
 
 
 def inspect(folder: Path) -> dict[str, Any]:

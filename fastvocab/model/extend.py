@@ -142,7 +142,7 @@ def extend(
         stage="extend",
         new_ids=new.ids,
         init=init,
-        load_in_4bit=load_in_4bit and load.device() != "cpu",
+        load_in_4bit=load.is_quantized(causal),
         lora=earlier.get("lora"),
         lineage=[*earlier["lineage"], parent] if earlier else [],
         extensions=[*earlier.get("extensions", []), checkpoint.extension(new.ids, init)],

@@ -64,7 +64,8 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
     """Load a base model and its tokenizer through ``FastLanguageModel.from_pretrained``.
 
     Args:
-        load_in_4bit: NF4 through bitsandbytes, on a GPU only.
+        load_in_4bit: linear layers in NF4, where bitsandbytes runs (on a CPU too, in recent versions); embedding
+            matrices stay as they are. `is_quantized` tells whether it came so.
         block: the longest sequence that training will use, in tokens.
         seed: for what the loader draws.
 
@@ -79,9 +80,8 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
     if isinstance(longest, int):
         block = min(block, longest)  # a longer one would make unsloth stretch the rotary positions
     if device() == "cpu":
-        load_in_4bit = False
         available = _available_memory()
-        needed = 4 * sum(f.stat().st_size for f in base.folder.glob("*.safetensors")) // 2
+        needed = (3 if load_in_4bit else 4) * sum(f.stat().st_size for f in base.folder.glob("*.safetensors")) // 2
         if needed > available:
             raise ResourceError(
                 f"{base.name} needs {needed / 1e9:.1f} GB of memory in float32, {available / 1e9:.1f} GB are free",
@@ -101,6 +101,8 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
         raise ModelError(
             f"{base.name} could not be loaded: {error}", fix="check the folder's files"
         ) from error
+    if load_in_4bit and not is_quantized(model):
+        console.warn("model.load_in_4bit: bitsandbytes does not run on this machine; weights are loaded in full")
     for needed_part in ("get_input_embeddings", "get_output_embeddings"):
         if getattr(model, needed_part)() is None:
             raise ModelError(
@@ -113,6 +115,11 @@ def _available_memory() -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def is_quantized(model: Any) -> bool:
+    """Did the linear layers come in 4-bit?"""
+    return bool(getattr(model, "is_loaded_in_4bit", False))
 
 
 def is_tied(model: Any) -> bool:

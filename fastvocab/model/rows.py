@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fastvocab import files
 from fastvocab.errors import CheckpointError, ModelError
 
 
@@ -32,7 +31,10 @@ def _index(folder: Path) -> dict[str, Path]:
     listing = folder / "model.safetensors.index.json"
     if listing.is_file():
         weights = json.loads(listing.read_text(encoding="utf-8"))["weight_map"]
-        return {name: files.inside(folder, file) for name, file in weights.items()}
+        # no folder in a name; a link is followed, since in the Hub's cache every file is one
+        if strange := sorted({str(f) for f in weights.values() if Path(f).name != f}):
+            raise ModelError(f"{listing} names {strange[0]!r}", rule="shards lie beside it")
+        return {name: folder / file for name, file in weights.items()}
     found: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
@@ -52,7 +54,12 @@ def changed(live: Any, base: Any) -> Any:
 
 
 def save(
-    path: Path, weights: dict[str, Any], base_folder: Path, trained: dict[str, Any], new_ids: range
+    path: Path,
+    weights: dict[str, Any],
+    base_folder: Path,
+    trained: dict[str, Any],
+    new_ids: range,
+    added: range,
 ) -> dict[str, int]:
     """Write ``PART.index`` (n,) int64 and ``PART.rows`` (n, width) for each matrix; returns n by part.
 
@@ -60,6 +67,8 @@ def save(
         weights: the live matrices by part.
         base_folder: whose rows are left out.
         trained: rows ``new_ids`` in the precision that they are trained in, where that is not the matrix's.
+        added: ids of all extensions, always written: `extend.grow` gives them other rows at a reload, also where they
+            are still those of a padded base.
 
     Raises:
         CheckpointError: a row is not finite.
@@ -73,7 +82,7 @@ def save(
         base = base_matrix(base_folder, part)
         if base is None:  # a head that the base did not have apart
             base = weight[:0]
-        index = changed(weight, base)
+        index = torch.unique(torch.cat([changed(weight, base), torch.arange(added.start, added.stop)]))
         found = weight[index.to(weight.device)].cpu()
         if part in trained:
             found = found.to(trained[part].dtype)

@@ -30,6 +30,9 @@ FLOOR = 0.1  # the learning rate falls to this share of its peak (arXiv 2403.087
 class Budget:
     """How long to train: steps, minutes, whichever comes first; and how far along we are.
 
+    A broken run goes on as if it had not been, bit by bit on a CPU, where steps alone (or tokens, which become
+    steps) limit it. With minutes the rate follows the clock, and no two runs have the same.
+
     Attributes:
         steps: the last step there can be.
         minutes: of training, over all sessions of a broken run.
@@ -130,6 +133,7 @@ def fit(
         console.say(
             f"{stage}: goes on from step {resume[1]['step']} ({budget.spent / 60:.1f} minutes trained)"
         )
+        trainer.stopper.saved_step = resume[1]["step"]
     with _catch_signals(trainer.stopper), console.progress(rate=False) as display:
         trainer.stopper.show(display, stage, budget)
         budget.started = time.monotonic()
@@ -139,8 +143,10 @@ def fit(
                 trainer.state = TrainerState.load_from_json(str(resume[0] / "trainer_state.json"))
             else:
                 trainer.train(resume_from_checkpoint=str(resume[0]) if resume else None)
+            if trainer.stopper.signum is not None and trainer.stopper.saved_step != trainer.state.global_step:
+                trainer._save_checkpoint(model, None)  # the signal came when the last step's end was past
     if trainer.stopper.signum is not None:
-        raise Stopped(trainer.stopper.signum, f"{stage} is saved at step {trainer.state.global_step}")
+        raise Stopped(trainer.stopper.signum, f"{stage} is saved at step {trainer.stopper.saved_step}")
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     seconds = budget.seconds()
     tokens = int(trainer.state.num_input_tokens_seen)
@@ -200,6 +206,7 @@ def _trainer(
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=None,
         )
+        trained = {p: p.data for p in model.parameters() if p.requires_grad}
         # a copy: TRL gives a tokenizer without a pad token one, and what we save must stay as it was proved
         trainer = _class()(
             model=model,
@@ -208,6 +215,9 @@ def _trainer(
             processing_class=copy.deepcopy(tokenizer),
             data_collator=collate,
         )
+    # over a 4-bit base TRL casts what trains to bfloat16: rows and adapters would lose updates, and a save its low bits
+    for parameter, data in trained.items():
+        parameter.data = data
     trainer.remove_callback(PrinterCallback)
     trainer.budget, trainer.section, trainer.saves, trainer.key, trainer.write = (
         budget,
@@ -238,6 +248,7 @@ def collate(rows: list[dict[str, list[int]]]) -> dict[str, Any]:
 
 def _class() -> Any:
     from torch.optim.lr_scheduler import LambdaLR
+    from transformers import Trainer as TransformersTrainer
 
     class Trainer(load.unsloth().UnslothTrainer):  # type: ignore[misc]
         """UnslothTrainer with our schedule and our saves."""
@@ -247,12 +258,25 @@ def _class() -> Any:
 
         def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
             optimizer = super().create_optimizer(*args, **kwargs)
-            rows = {id(w) for w in load.embedding_weights(self.model).values()}
+            alone = {id(p): p for p in load.trained_rows(self.model).values()}
+            if alone:  # unsloth knows embedding weights by name, and these have one of our own
+                for group in optimizer.param_groups:
+                    group["params"] = [p for p in group["params"] if id(p) not in alone]
+                optimizer.add_param_group(
+                    {"params": list(alone.values()), "lr": self.args.embedding_learning_rate}
+                )
+            rows = alone.keys() | {id(w) for w in load.embedding_weights(self.model).values()}
             for group in optimizer.param_groups:
-                # decay pulls on rows that a batch does not even hold; with new_rows it would move the old ones
+                # decay pulls on rows that a batch does not even hold
                 if any(id(p) in rows for p in group["params"]):
                     group["weight_decay"] = 0.0
             return optimizer
+
+        def compute_loss(self, model: Any, inputs: Any, **kwargs: Any) -> Any:
+            if load.trained_rows(self.model):
+                # TRL takes its loss from the head's weight, past the forward that gives the new rows their gradient
+                return TransformersTrainer.compute_loss(self, model, inputs, **kwargs)
+            return super().compute_loss(model, inputs, **kwargs)
 
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
             if self.lr_scheduler is None:
@@ -281,14 +305,15 @@ def _class() -> Any:
 
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
             step = self.state.global_step
-            with files.atomic_folder(self.saves / f"step-{step:08d}") as folder:
+            with files.atomic_folder(saves.path(self.saves, step)) as folder:
                 self.write(folder)
                 self._save_optimizer_and_scheduler(str(folder))
                 self._save_scaler(str(folder))
                 self._save_rng_state(str(folder))
                 self.state.save_to_json(str(folder / "trainer_state.json"))
                 saves.commit(folder, key=self.key, step=step, seconds=round(self.budget.seconds(), 3))
-            saves.prune(self.saves)
+            self.stopper.saved_step = step
+            saves.prune(self.saves, step, key=self.key, keep=self.section.keep_saves)
 
         def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
             """The model came from the save already (`checkpoint.load`); PEFT's own reload would not know its rows."""
@@ -303,6 +328,7 @@ def _stopper(budget: Budget, section: TrainSection) -> Any:
         """Ends training when the time is up or a signal came, saves now and then, and shows progress."""
 
         signum: int | None = None
+        saved_step: int | None = None
         _saved = time.monotonic()
         _display: Any = None
         _task: Any = None
@@ -317,12 +343,13 @@ def _stopper(budget: Budget, section: TrainSection) -> Any:
                 control.should_save = control.should_training_stop = True
             elif budget.minutes and budget.seconds() >= 60 * budget.minutes:
                 control.should_training_stop = True
-            elif (
-                state.global_step < budget.steps
-                and time.monotonic() - self._saved >= 60 * section.save_minutes
-            ):
-                control.should_save = True
-                self._saved = time.monotonic()
+            elif state.global_step < budget.steps:  # after the last step the checkpoint itself is written
+                due = section.save_steps is not None and state.global_step % section.save_steps == 0
+                control.should_save = due or time.monotonic() - self._saved >= 60 * section.save_minutes
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            # from its end on: where a save takes longer than the interval, steps come between
+            self._saved = time.monotonic()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             if self._display is not None and logs and "loss" in logs:
@@ -361,11 +388,14 @@ def _peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def require_disk(folder: Path, model: Any) -> None:
-    """Room for two saves and the next: trained weights, with Adam's two moments beside each.
+def require_disk(folder: Path, model: Any, keep: int = saves.KEEP) -> None:
+    """Room for the saves that are kept and the next: trained weights, with Adam's two moments beside each.
+
+    Args:
+        keep: saves that are kept; those that lie there already count, as they will make room.
 
     Raises:
         ResourceError: before training, not in the middle of it.
     """
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    files.require_space(folder, (saves.KEEP + 1) * 3 * trained, "saves during training")
+    files.require_space(folder, (keep + 1) * 3 * trained - saves.size(folder), "saves during training")

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from fastvocab.recipes import new_language
 from fastvocab.run import read_records
+from tests.conftest import english
 
 pytestmark = pytest.mark.slow
 
@@ -18,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 SHORT = [
     "tokenizer.method=continued", "extend.calibration_bytes=10000", "pretrain.minutes=0.5", "instruct.minutes=0.1",
     "evaluate.heldout_bytes=4000", "evaluate.replay_bytes=3000", "evaluate.sample_tokens=8",
+    "extend.pad_to_multiple_of=64",
 ]  # fmt: skip
 
 
@@ -62,6 +65,22 @@ def test_every_checkpoint_reloads_bit_by_bit_in_a_fresh_process(run: Path) -> No
         if line.startswith(("extend", "pretrain", "instruct"))
     ]
     assert reloads == ["0", "0", "0"]
+
+
+def test_padding_is_out_of_every_program_s_reach(run: Path) -> None:
+    """Also of one that samples from all rows of the exported matrix, on text that the rows were not made with."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    rows, tokens = (read_records(run)["extend"].figures[name] for name in ("rows", "tokens"))
+    assert rows % 64 == 0 and rows > tokens
+    model = AutoModelForCausalLM.from_pretrained(run / "70-export", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(run / "70-export")
+    lines = (run / "10-corpus" / "heldout.jsonl").read_text(encoding="utf-8").splitlines()[:4]
+    for text in [json.loads(line)["text"][:400] for line in lines] + english(2):
+        ids = tokenizer(text[:400], return_tensors="pt").input_ids
+        with torch.inference_mode():
+            shares = torch.softmax(model(input_ids=ids).logits.double(), -1)[..., tokens:]
+        assert shares.sum(-1).max() < 1e-12
 
 
 def test_every_package_is_named_with_its_licence(run: Path) -> None:

@@ -33,8 +33,9 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
         texts: list[str] | None = None,
         script: str = "Cyrl",
         pad: int | None = None,
+        load_in_4bit: bool = False,
     ) -> Made:
-        key = (base, embeddings, script, pad)
+        key = (base, embeddings, script, pad, load_in_4bit)
         if key in made:
             return made[key]
         from fastvocab.config import load
@@ -60,6 +61,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
         extend(
             zero, reference.resolve(str(base)), tokenizer, init="calibrated", seed=3, calibration_bytes=10_000,
             target_text=corpus / "train.jsonl", original_text=corpus / "replay.jsonl", pad_to_multiple_of=pad,
+            load_in_4bit=load_in_4bit,
         )  # fmt: skip
         section = load(
             None,

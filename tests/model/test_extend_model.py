@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from fastvocab.errors import CheckpointError
 from fastvocab.evaluate import samples
 from fastvocab.model import checkpoint, load, reference, text
+from tests.conftest import make_llama
 
 GEORGIAN = "ენა არის ადამიანთა ურთიერთობის უმნიშვნელოვანესი საშუალება და ყოველი ხალხი უფრთხილდება თავის ენას"
 
@@ -112,3 +113,28 @@ def test_rows_of_padding_are_saved_once(make, untied_llama: Path) -> None:
 
 def test_ranges_are_of_ids_without_a_token() -> None:
     assert text.ranges([3, 4, 5, 9]) == [[3, 6], [9, 10]] and text.ranges([]) == []
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """bitsandbytes packs no layer narrower than 64, which the shared tiny models' keys and values are."""
+    return make_llama(tmp_path_factory.mktemp("wide") / "base", width=256)
+
+
+@pytest.mark.parametrize("mode", ["new_rows", "full"])
+def test_a_4_bit_base_is_trained_saved_loaded_and_merged(mode: str, make, wide: Path, tmp_path: Path) -> None:
+    made = make(wide, mode, load_in_4bit=True)
+    facts = checkpoint.read(made.pretrain)
+    model, _ = checkpoint.load(made.pretrain)
+    layer = model.get_base_model().model.layers[0].mlp.up_proj.base_layer
+    if type(layer).__name__ != "Linear4bit":
+        assert not facts["load_in_4bit"]  # as recorded, where bitsandbytes does not run
+        pytest.skip("bitsandbytes has no 4-bit kernels for this machine")
+    assert facts["load_in_4bit"]
+    trainable, _ = checkpoint.load(made.pretrain, trainable=True)
+    assert bool(load.trained_rows(trainable)) == (mode == "new_rows")
+    rows = load_file(made.pretrain / "rows.safetensors")["embed_tokens.index"]
+    assert len(rows) == (100 if mode == "new_rows" else 800)
+    assert checkpoint.merge(made.pretrain, tmp_path)["rows"] == 800
+    full, _ = checkpoint.load(made.pretrain, load_in_4bit=False)
+    assert type(full.get_base_model().model.layers[0].mlp.up_proj.base_layer) is torch.nn.Linear

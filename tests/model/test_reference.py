@@ -100,3 +100,23 @@ def test_a_base_that_moved_to_another_commit_is_loaded_at_its_own(
     with pytest.raises(ModelError, match="org/tiny") as caught:
         checkpoint.load(zero)
     assert "fingerprint" in str(caught.value)
+
+
+def test_rows_of_a_sharded_base_in_the_hub_s_cache_are_read_through_its_links(tmp_path: Path) -> None:
+    """There, snapshots/COMMIT/FILE is a link into blobs/ of the same model."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM
+
+    from fastvocab.model.rows import base_matrix
+
+    plain, shards = make_llama(tmp_path / "plain"), tmp_path / "shards"
+    AutoModelForCausalLM.from_pretrained(plain).save_pretrained(shards, max_shard_size="100KB")
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / ("a" * 40)
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    for number, file in enumerate(sorted(shards.iterdir())):
+        (snapshot / file.name).symlink_to(file.rename(blobs / str(number)))
+    assert len(list(snapshot.glob("*.safetensors"))) > 1
+    expected = load_file(plain / "model.safetensors")["model.embed_tokens.weight"]
+    assert torch.equal(base_matrix(snapshot, "embed_tokens"), expected)
