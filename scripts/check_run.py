@@ -17,12 +17,12 @@ RELOAD = """
 import json, sys
 from pathlib import Path
 from fastvocab.errors import FastvocabError
-from fastvocab.model import checkpoint
+from fastvocab.model import checkpoint, probe
 for folder in sys.argv[1:]:
     try:
         model, _ = checkpoint.load(folder)
         saved = json.loads((Path(folder) / "fastvocab.json").read_text())["probe"]
-        now = checkpoint._probe(model, saved["ids"])
+        now = probe.take(model, saved["ids"])
         same = now["sha256"] == saved["sha256"]
         apart = max(abs(a - b) for x, y in zip(now["logits"], saved["logits"]) for a, b in zip(x, y))
         print(json.dumps("0" if same else f"{apart:.3g}"), flush=True)

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 SHORT = [
     "tokenizer.method=continued", "extend.calibration_bytes=10000", "pretrain.minutes=0.5", "instruct.minutes=0.1",
     "evaluate.heldout_bytes=4000", "evaluate.replay_bytes=3000", "evaluate.sample_tokens=8",
-    "extend.pad_to_multiple_of=64",
+    "extend.pad_to_multiple_of=128",
 ]  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_padding_is_out_of_every_program_s_reach(run: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     rows, tokens = (read_records(run)["extend"].figures[name] for name in ("rows", "tokens"))
-    assert rows % 64 == 0 and rows > tokens
+    assert rows % 128 == 0 and rows > tokens
     model = AutoModelForCausalLM.from_pretrained(run / "70-export", dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(run / "70-export")
     lines = (run / "10-corpus" / "heldout.jsonl").read_text(encoding="utf-8").splitlines()[:4]
