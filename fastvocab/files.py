@@ -6,19 +6,27 @@ moment leaves the previous state or the new one; `recover` finishes a replacemen
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fastvocab.errors import CheckpointError, ResourceError
+from fastvocab.errors import CheckpointError, FastvocabError, ResourceError
 
 _NEW, _OLD = ".new-", ".old-"
+#: Names that `atomic_folder` and `write_text` give: nobody else's hidden file is cleaned up.
+_OURS = re.compile(r"\.(?P<target>.+)(?P<kind>\.new-|\.old-)[0-9a-f]{8}")
+#: The disk's own refusals, which the person at the keyboard can mend.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+_BROKEN = (errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -46,27 +54,45 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     Whoever fills it writes the manifest last. An older ``path`` stays until the new one is on disk.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}{_NEW}{uuid.uuid4().hex[:8]}")
-    new.mkdir()
     try:
+        _make_folders(path.parent)
+        new.mkdir()
         yield new
         _fsync_tree(new)
         _replace_folder(new, path)
-    except OSError as error:
+    except Exception as error:
+        full = _is_full(error, path.parent)  # asked before the unfinished folder gives its space back
         shutil.rmtree(new, ignore_errors=True)
-        raise _disk_error(error, path) from error
+        if full:
+            raise _full_disk(path) from error
+        if isinstance(error, OSError):
+            raise _disk_error(error, path) from error
+        raise
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
 
 
+def _make_folders(folder: Path) -> None:
+    """``mkdir -p``, with each new entry flushed: after a power cut a flushed folder in a lost one would be lost."""
+    if not folder.is_dir():
+        _make_folders(folder.parent)
+        folder.mkdir(exist_ok=True)
+        fsync_folder(folder.parent)
+
+
 def _replace_folder(new: Path, path: Path) -> None:
     old = path.with_name(f".{path.name}{_OLD}{uuid.uuid4().hex[:8]}")
-    if path.exists():
-        path.rename(old)
-    new.rename(path)
-    fsync_folder(path.parent)
+    try:
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+    except BaseException:  # a full folder, or a signal between the two
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+    fsync_folder(path.parent)  # before the old one goes: else a power cut could leave neither
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -74,43 +100,66 @@ def recover(parent: Path) -> list[Path]:
     """Clean up after a kill: put back a folder whose replacement never arrived, remove the unfinished.
 
     Only safe while no other process writes in ``parent`` (the run lock sees to it). Returns what was put back.
+
+    Raises:
+        ResourceError: if the folder may not be written.
     """
-    restored = []
-    for entry in sorted(parent.glob(f".*{_OLD}*")):
-        target = parent / entry.name[1:].rsplit(_OLD, 1)[0]
-        if target.exists():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.rename(target)
+    restored: list[Path] = []
+    if not parent.is_dir():
+        return restored
+    ours = [(entry, found) for entry in sorted(parent.iterdir()) if (found := _OURS.fullmatch(entry.name))]
+    for entry, found in ours:
+        target = parent / found["target"]
+        if found["kind"] == _OLD and not target.exists():
+            try:
+                entry.rename(target)
+            except OSError as error:
+                raise _disk_error(error, target) from error
             restored.append(target)
-    for entry in parent.glob(f".*{_NEW}*"):
-        if entry.is_dir():
+        elif entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
         else:
-            entry.unlink(missing_ok=True)
+            with suppress(OSError):  # left over, and in nobody's way
+                entry.unlink(missing_ok=True)
+    if restored:
+        fsync_folder(parent)
     return restored
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder and what is in it, if it is there."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    """Remove a folder and what is in it, if it is there; of a link, the link alone.
+
+    Raises:
+        ResourceError: if it may not be removed.
+    """
+    try:
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
+        elif folder.exists():
+            shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _disk_error(error, folder) from error
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically (temporary sibling, flush, rename)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}{_NEW}{uuid.uuid4().hex[:8]}")
     try:
+        _make_folders(path.parent)
         with new.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
         fsync_folder(path.parent)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise _disk_error(error, path) from error
+    except BaseException as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _disk_error(error, path) from error
+        raise
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -141,6 +190,21 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fastvocab"
 
 
+def read_cache(store: Path) -> dict[str, Any]:
+    """A JSON object of the cache folder; empty where there is none, or none that can be read."""
+    try:
+        known = json.loads(store.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def update_cache(store: Path, more: dict[str, Any]) -> None:
+    """Add to a JSON object of the cache folder. A cache that cannot be written is done without."""
+    with suppress(OSError, ResourceError):
+        write_text(store, json.dumps(read_cache(store) | more))
+
+
 def sha256_remembered(path: Path) -> str:
     """`sha256_file`, remembered between runs by path, size and modification time.
 
@@ -149,15 +213,12 @@ def sha256_remembered(path: Path) -> str:
     state = path.stat()
     key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}"
     store = cache_folder() / "sha256.json"
-    try:
-        known = json.loads(store.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        known = {}
-    if key not in known:
-        known[key] = sha256_file(path)
-        if state.st_size > 10_000_000:  # small files are read faster than remembered
-            write_text(store, json.dumps(known))
-    return known[key]
+    if isinstance(known := read_cache(store).get(key), str):
+        return known
+    found = sha256_file(path)
+    if state.st_size > 10_000_000:  # small files are read faster than remembered
+        update_cache(store, {key: found})
+    return found
 
 
 def describe(folder: Path, *, skip: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
@@ -205,16 +266,62 @@ def require_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
-def _disk_error(error: OSError, path: Path) -> BaseException:
-    import errno
+def _is_full(error: BaseException, folder: Path) -> bool:
+    """Was it a full disk that stopped a write?
 
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return ResourceError(
-            f"the disk is full while writing {path}", fix="free some space and run the same command again"
-        )
+    safetensors and torch have errors of their own for it: the one ends in "(os error 28)", the other says
+    "unexpected pos 576 vs 534" or "iostream error" (torch 2.14) and is known only by the disk that has no room now.
+    """
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, OSError) and at.errno in _FULL:
+            return True
+        if isinstance(at, FastvocabError):
+            return False
+        if any(f"os error {number})" in str(at) for number in _FULL):
+            return True
+        at = at.__cause__ or at.__context__
+    return isinstance(error, RuntimeError) and not _has_room(folder)
+
+
+def _has_room(folder: Path) -> bool:
+    probe = (
+        folder / f".room{_NEW}{uuid.uuid4().hex[:8]}"
+    )  # asked by writing: free space says nothing of a quota
+    try:
+        probe.write_bytes(bytes(65_536))
+    except OSError as error:
+        return error.errno not in _FULL
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return True
+
+
+def _full_disk(path: Path) -> ResourceError:
+    return ResourceError(
+        f"the disk is full while writing {path}",
+        rule="what was there before is whole",
+        fix="free some space and run the same command again",
+    )
+
+
+def _disk_error(error: OSError, path: Path) -> BaseException:
+    """The user's error behind ``error`` met while writing ``path``; ``error`` itself where it is none."""
+    if error.errno in _FULL:
+        return _full_disk(path)
     named = Path(str(error.filename)) if error.filename else path
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and named.is_relative_to(path.parent):
+    # only of what we write: a source that may not be read is its reader's to explain
+    if not (named.is_relative_to(path.parent) or path.is_relative_to(named)):
+        return error
+    if error.errno in _FORBIDDEN:
         return ResourceError(
             f"cannot write {path}: {error.strerror}", fix="choose a folder that you may write"
+        )
+    if error.errno in _BROKEN:
+        return ResourceError(
+            f"cannot write {path}: {error.strerror}",
+            rule="the drive, or the way to it, fails",
+            fix="check it, or choose another disk with runs=DIR; then run the same command again",
         )
     return error

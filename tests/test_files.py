@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,119 @@ def test_a_full_disk_is_a_user_error_that_keeps_the_old(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="disk is full"), files.atomic_folder(path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+class SafetensorError(Exception):
+    """Says it as safetensors does, whose class is no OSError."""
+
+
+def _no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+
+
+@pytest.mark.parametrize(
+    ("error", "room", "expected"),
+    [
+        (SafetensorError("I/O error: No space left on device (os error 28)"), True, ResourceError),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"), False, ResourceError),
+        (RuntimeError("basic_ios::clear: iostream error"), False, ResourceError),
+        (RuntimeError("shapes do not fit"), True, RuntimeError),
+        (SafetensorError("a tensor is not contiguous"), True, SafetensorError),
+    ],
+)  # fmt: skip
+def test_a_full_disk_is_known_by_what_libraries_make_of_it(
+    error: Exception, room: bool, expected: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not room:
+        _no_room(monkeypatch)
+    with pytest.raises(expected), files.atomic_folder(tmp_path / "stage"):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("write", ["folder", "text"])
+def test_a_disk_that_refuses_is_a_user_error(
+    number: int, write: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(self: Path, *args: object, **kwargs: object) -> None:
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(Path, "mkdir" if write == "folder" else "open", refused)
+    with pytest.raises(ResourceError, match=r"cannot write .*stage"):
+        if write == "text":
+            files.write_text(tmp_path / "stage", "x")
+        else:
+            with files.atomic_folder(tmp_path / "stage"):
+                pass
+
+
+def test_a_replacement_that_fails_halfway_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, rename = tmp_path / "stage", Path.rename
+    path.mkdir()
+    _write(path, "old")
+
+    def failing(self: Path, target: Path) -> Path:
+        if ".new-" in self.name:
+            raise KeyboardInterrupt  # a second signal, between the two renames
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(KeyboardInterrupt), files.atomic_folder(path) as folder:
+        _write(folder, "new")
+    assert (path / "a.txt").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["stage"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_all_is_flushed_before_it_takes_its_place_and_the_place_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def flushed(descriptor: int) -> None:
+        place = Path(f"/proc/self/fd/{descriptor}").readlink()
+        told.append(f"flush {place.relative_to(tmp_path)}")
+        fsync(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        told.append(f"rename to {target.relative_to(tmp_path)}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "rename", renamed)
+    with files.atomic_folder(tmp_path / "saves" / "pretrain" / "step") as folder:
+        _write(folder, "new")
+    new = f"saves/pretrain/{folder.name}"
+    # the entry of each new folder in its parent, too: in a lost one the flushed folder would be lost
+    assert told[:2] == ["flush .", "flush saves"]
+    assert set(told[2:5]) == {f"flush {new}", f"flush {new}/a.txt", f"flush {new}/manifest"}
+    assert told[5:] == ["rename to saves/pretrain/step", "flush saves/pretrain"]
+
+
+def test_only_our_own_leftovers_are_cleared_away(tmp_path: Path) -> None:
+    for name in (".photos.old-2019", ".x.new-ideas", ".git"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".stage.new-0123abcd").mkdir()
+    (tmp_path / ".text.new-0123abcd").write_text("half")
+    (tmp_path / ".gone.old-0123abcd").mkdir()
+    assert files.recover(tmp_path) == [tmp_path / "gone"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".git", ".photos.old-2019", ".x.new-ideas", "gone"]
+    assert files.recover(tmp_path / "none") == []
+
+
+def test_removing_a_link_leaves_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    files.remove_folder(tmp_path / "link")
+    files.remove_folder(tmp_path / "link")
+    assert [p.name for p in tmp_path.iterdir()] == ["there"]
 
 
 def test_more_space_than_there_is_is_refused_beforehand(tmp_path: Path) -> None:

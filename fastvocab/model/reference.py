@@ -100,16 +100,18 @@ def recorded(wanted: dict[str, Any], *, base: str | None = None) -> Base:
         CheckpointError: something else there; both fingerprints are in the message.
     """
     name, commit = (base, None) if base else (wanted["name"], wanted["commit"])
-    if not base and (known := _recall(wanted["fingerprint"])) is not None:
-        return replace(known, name=wanted["name"], commit=wanted["commit"])
+    # where it was comes first, or a manifest would depend on what else this machine has seen
+    elsewhere = None if base or Path(name).is_dir() else _recall(wanted["fingerprint"])
     try:
-        found = resolve(name, commit=commit)
+        found = elsewhere or resolve(name, commit=commit)
     except ModelError as error:
         raise ModelError(
             error.message,
             rule=f"the checkpoint needs its base, fingerprint {wanted['fingerprint'][:16]}",
             fix="say where it lies now with base=DIR (--base DIR), or put it back",
         ) from error
+    if found.fingerprint != wanted["fingerprint"] and not base:
+        found = _recall(wanted["fingerprint"]) or found
     if found.fingerprint != wanted["fingerprint"]:
         raise CheckpointError(
             f"the checkpoint was made from another {wanted['name']}: fingerprint {wanted['fingerprint'][:16]}, "

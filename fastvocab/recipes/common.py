@@ -24,7 +24,7 @@ from fastvocab.model.reference import Base
 from fastvocab.run import Context, Record, Run, Step
 
 #: Settings that change how a stage is made, not what comes out.
-_IMMATERIAL = {"save_minutes"}
+_IMMATERIAL = {"save_minutes", "save_steps", "keep_saves"}
 #: Share of chat rows kept from training, for the samples.
 _HELDOUT_CHAT = 0.03
 _STOPPED = "stopped; nothing finished is lost: type the same command again"

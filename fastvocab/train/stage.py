@@ -88,4 +88,3 @@ def train(
     files.write_text(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in log))
     settings = section.model_dump(mode="json") | {"lora": lora, "batch": loop.batch_size(section)}
     return {**figures, "data": data_figures, "settings": settings, "lora": lora}
-
