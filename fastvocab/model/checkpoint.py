@@ -51,7 +51,9 @@ def save(
     extensions = [extension(new_ids, init)] if extensions is None else extensions
     added = range(min(e["first"] for e in extensions), new_ids.stop)
     weights = loader.embedding_weights(model)
-    counts = rows.save(folder / manifest.ROWS, weights, base.folder, loader.trained_rows(model), new_ids, added)
+    counts = rows.save(
+        folder / manifest.ROWS, weights, base.folder, loader.trained_rows(model), new_ids, added
+    )
     if lora is not None:
         adapter.save(folder, model, base)
     text.save_tokenizer(tokenizer, folder)
@@ -225,7 +227,10 @@ def describe(folder: Path, facts: dict[str, Any]) -> list[tuple[str, str]]:
     spare = sum(stop - first for first, stop in vocabulary["unused"])
     lines = [
         ("checkpoint", f"{folder}, schema {facts['schema']}, after {facts['stage']}"),
-        ("base", f"{base['name']}{'@' + base['commit'] if base['commit'] else ''}  {base['fingerprint'][:16]}"),
+        (
+            "base",
+            f"{base['name']}{'@' + base['commit'] if base['commit'] else ''}  {base['fingerprint'][:16]}",
+        ),
     ]
     lines += [("comes from", f"{e['stage']}  {str(e.get('checkpoint', ''))[:16]}") for e in facts["lineage"]]
     lines += [

@@ -131,7 +131,9 @@ def extend(
         counts = initialise.count(everything, figures["rows"])
         figures["calibration"] = initialise.calibrate(model, pieces[0], pieces[1], new.ids, counts)
     if figures["rows"] > needed:
-        figures["padding"] = initialise.silence(model, range(needed, figures["rows"]), len(extended), seed=seed)
+        figures["padding"] = initialise.silence(
+            model, range(needed, figures["rows"]), len(extended), seed=seed
+        )
     figures["norms"] = initialise.spread(model.get_output_embeddings().weight, new.ids)
     root = reference.recorded(earlier["base"]) if earlier else base
     checkpoint.save(

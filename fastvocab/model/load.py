@@ -81,7 +81,9 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
         block = min(block, longest)  # a longer one would make unsloth stretch the rotary positions
     if device() == "cpu":
         available = _available_memory()
-        needed = (3 if load_in_4bit else 4) * sum(f.stat().st_size for f in base.folder.glob("*.safetensors")) // 2
+        needed = (
+            (3 if load_in_4bit else 4) * sum(f.stat().st_size for f in base.folder.glob("*.safetensors")) // 2
+        )
         if needed > available:
             raise ResourceError(
                 f"{base.name} needs {needed / 1e9:.1f} GB of memory in float32, {available / 1e9:.1f} GB are free",
@@ -102,7 +104,9 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
             f"{base.name} could not be loaded: {error}", fix="check the folder's files"
         ) from error
     if load_in_4bit and not is_quantized(model):
-        console.warn("model.load_in_4bit: bitsandbytes does not run on this machine; weights are loaded in full")
+        console.warn(
+            "model.load_in_4bit: bitsandbytes does not run on this machine; weights are loaded in full"
+        )
     for needed_part in ("get_input_embeddings", "get_output_embeddings"):
         if getattr(model, needed_part)() is None:
             raise ModelError(

@@ -33,17 +33,16 @@ A save inside a stage adds the trainer's state (`fastvocab.train.saves`), a stag
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
-from fastvocab import files
+from fastvocab import files, sealed
 from fastvocab.errors import CheckpointError
 
 SCHEMA = 1
 MANIFEST, ROWS = "fastvocab.json", "rows.safetensors"
 
+_SEAL = "manifest_sha256"
 _FIELDS = {
     "stage": str, "base": dict, "vocabulary": dict, "extensions": list, "tied": bool, "init": str, "rows": dict,
     "lora": (dict, type(None)), "embeddings": str, "dtype": str, "load_in_4bit": bool, "lineage": list,
@@ -60,8 +59,8 @@ _TRAINER = {"optimizer.pt", "scheduler.pt", "scaler.pt"}
 
 def write(folder: Path, fields: dict[str, Any]) -> dict[str, Any]:
     """Complete a checkpoint folder: hash its files and write the manifest; returns it."""
-    manifest = {"schema": SCHEMA, **fields, "files": files.describe(folder, skip=frozenset({MANIFEST}))}
-    manifest["manifest_sha256"] = _own_digest(manifest)
+    listed = files.describe(folder, skip=frozenset({MANIFEST}))
+    manifest = sealed.seal({"schema": SCHEMA, **fields, "files": listed}, _SEAL)
     files.write_json(folder / MANIFEST, manifest)
     return manifest
 
@@ -106,13 +105,7 @@ def peek(folder: Path) -> dict[str, Any]:
 
 def faults(folder: Path, manifest: dict[str, Any]) -> list[str]:
     """All that is wrong with a checkpoint: fields, digest, files missing, changed or strange."""
-    wrong = [
-        f"{MANIFEST} has no {name}" if name not in manifest else f"{MANIFEST}: {name} is {manifest[name]!r:.60}"
-        for name, kind in _FIELDS.items()
-        if not isinstance(manifest.get(name), kind)  # type: ignore[arg-type]
-    ]
-    if not wrong and manifest.get("manifest_sha256") != _own_digest(manifest):
-        wrong.append(f"{MANIFEST} has changed since it was written (manifest_sha256 differs)")
+    wrong = sealed.faults(manifest, _SEAL, _FIELDS, MANIFEST)
     entries = manifest.get("files")
     if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
         return [*wrong, f"{MANIFEST}: files is no list of path, bytes, sha256"]
@@ -139,8 +132,3 @@ def new_ids(manifest: dict[str, Any]) -> range:
 def _is_entry(entry: Any) -> bool:
     kinds = {"path": str, "bytes": int, "sha256": str}
     return isinstance(entry, dict) and all(isinstance(entry.get(k), kind) for k, kind in kinds.items())
-
-
-def _own_digest(manifest: dict[str, Any]) -> str:
-    fields = {name: value for name, value in manifest.items() if name != "manifest_sha256"}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -24,8 +24,10 @@ from torch.nn import functional
 
 from fastvocab.errors import ModelError
 
-#: Elements of a chunk of logits: 256 MB in float32. Each chunk reads the whole head twice, so small ones cost time.
-CHUNK = 64 * 1024 * 1024
+#: Elements of a chunk of logits: 256 MB in 16 bits. Each chunk reads the whole head twice, so small ones cost time.
+CHUNK = 128 * 1024 * 1024
+#: Elements of them that are in float32 at a time: 16 MB.
+SLICE = 4 * 1024 * 1024
 
 #: Models whose logits are exactly head(last hidden state). Others (soft caps, scales, routers) keep their own loss.
 _PLAIN = {"llama", "mistral", "qwen2", "qwen3", "gemma", "olmo2", "phi3", "smollm3"}
@@ -163,31 +165,39 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Any, rows: Any, weight: Any, labels: Any, first: int, divisor: float
     ) -> Any:
-        size = max(16, CHUNK // len(weight))
+        # chunks of one size: a last one of a few positions would read the whole head twice, too
+        count = max(1, round(len(hidden) * len(weight) / CHUNK))
+        size = max(1, -(-len(hidden) // count))
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         to_hidden = torch.empty_like(hidden)
         to_rows = torch.zeros(rows.shape, dtype=torch.float32, device=hidden.device)
+        # float32 for a few positions at a time, in memory that stays in the cache: fresh pages cost more than exp
+        few = max(1, min(size, SLICE // len(weight))) if hidden.device.type == "cpu" else size
+        space = torch.empty((few, len(weight)), dtype=torch.float32, device=hidden.device)
         for start in range(0, len(hidden), size):
             part, target = hidden[start : start + size], labels[start : start + size, None]
-            logits = functional.linear(part, weight).float()
-            logits -= logits.amax(-1, keepdim=True)
-            chosen = logits.gather(-1, target)
-            mass = logits.exp_().sum(-1, keepdim=True)
-            total += (mass.log() - chosen).sum()
-            # the gradient of the logits, in their own place: (p - 1 at the label) / divisor
-            logits /= mass
-            logits.scatter_add_(-1, target, torch.full_like(chosen, -1.0))
-            gradient = (logits / divisor).to(weight.dtype)
-            del logits
-            to_hidden[start : start + size] = gradient @ weight
-            to_rows += (gradient[:, first : first + len(rows)].T @ part).float()
+            logits = functional.linear(part, weight)
+            for raw, right in zip(logits.split(few), target.split(few)):
+                exact = space[: len(raw)].copy_(raw)
+                exact -= exact.amax(-1, keepdim=True)
+                chosen = exact.gather(-1, right)
+                mass = exact.exp_().sum(-1, keepdim=True)
+                total += (mass.log() - chosen).sum()
+                # the gradient of the logits but for the divisor, in their own place: p - 1 at the label
+                exact /= mass
+                raw.copy_(exact.scatter_add_(-1, right, torch.full_like(chosen, -1.0)))
+            to_hidden[start : start + size] = logits @ weight
+            to_rows += (logits[:, first : first + len(rows)].T @ part).float()
         ctx.save_for_backward(to_hidden, to_rows)
+        ctx.divisor = divisor
         return total / divisor
 
     @staticmethod
     def backward(ctx: Any, outer: Any) -> Any:
         to_hidden, to_rows = ctx.saved_tensors
-        return to_hidden * outer.to(to_hidden.dtype), to_rows * outer, None, None, None, None
+        # in float32: a loss scale of 65536 is infinite in float16
+        scale = outer / ctx.divisor
+        return (to_hidden.float() * scale).to(to_hidden.dtype), to_rows * scale, None, None, None, None
 
 
 def loss(hidden: Any, head: Any, labels: Any, *, items: Any = None, ignore: int = -100) -> Any:

@@ -7,14 +7,12 @@ only if it is whole, holds nothing else, and was made for the very same settings
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
-from fastvocab import console, files
+from fastvocab import console, files, sealed
 from fastvocab.errors import CheckpointError
 
 KEEP = 2  # the newest may be the one that a full disk or a failing drive has spoilt
@@ -33,7 +31,8 @@ REQUIRED = frozenset(
 _NAME = re.compile(r"step-(\d{8,})")
 #: What file managers and cloud drives leave in a folder that was looked at; nothing reads it.
 _LITTER = re.compile(r"\.DS_Store|\._.*|desktop\.ini|Thumbs\.db", re.IGNORECASE)
-_FIELDS = {"key": str, "step": int, "seconds": (int, float), "files": list, "save_sha256": str}
+_SEAL = "save_sha256"
+_FIELDS = {"key": str, "step": int, "seconds": (int, float), "files": list}
 
 
 def path(saves: Path, step: int) -> Path:
@@ -52,7 +51,7 @@ def commit(folder: Path, *, key: str, step: int, seconds: float) -> None:
     facts = {"key": key, "step": step, "seconds": seconds, "files": files.describe(folder)}
     missing = REQUIRED - {entry["path"] for entry in facts["files"]}  # type: ignore[attr-defined]
     assert not missing, f"a save holds all that going on needs, {sorted(missing)} too"
-    files.write_json(folder / MANIFEST, {**facts, "save_sha256": _digest(facts)})
+    files.write_json(folder / MANIFEST, sealed.seal(facts, _SEAL))
 
 
 def read(folder: Path) -> tuple[dict[str, Any], list[str]]:
@@ -65,7 +64,7 @@ def read(folder: Path) -> tuple[dict[str, Any], list[str]]:
         return {}, [f"{folder.name} is {'a link' if folder.is_symlink() else 'a file'}, not a folder"]
     try:
         facts = files.read_json(folder / MANIFEST)
-        faults = _odd_fields(facts)
+        faults = sealed.faults(facts, _SEAL, _FIELDS, MANIFEST)
         return (facts, _faults(folder, facts)) if not faults else ({}, faults)
     except (CheckpointError, OSError) as error:
         return {}, [getattr(error, "message", str(error))]
@@ -132,19 +131,6 @@ def _key(folder: Path) -> str | None:
     return facts.get("key") if isinstance(facts, dict) else None
 
 
-def _odd_fields(facts: Any) -> list[str]:
-    if not isinstance(facts, dict):
-        return [f"{MANIFEST} is no JSON object"]
-    wrong = [
-        f"{MANIFEST} has no {name}" if name not in facts else f"{MANIFEST}: {name} is {facts[name]!r:.60}"
-        for name, kind in _FIELDS.items()
-        if not isinstance(facts.get(name), kind)  # type: ignore[arg-type]
-    ]
-    if not wrong and facts["save_sha256"] != _digest(facts):
-        wrong.append(f"{MANIFEST} has changed since it was written (save_sha256 differs)")
-    return wrong
-
-
 def _faults(folder: Path, facts: dict[str, Any]) -> list[str]:
     present = {
         (Path(root) / name).relative_to(folder).as_posix(): Path(root) / name
@@ -165,8 +151,3 @@ def _faults(folder: Path, facts: dict[str, Any]) -> list[str]:
     if _step(folder) != facts["step"]:
         wrong.append(f"{folder.name} says in {MANIFEST} that it is of step {facts['step']}")
     return wrong
-
-
-def _digest(facts: dict[str, Any]) -> str:
-    fields = {name: value for name, value in facts.items() if name != "save_sha256"}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -10,6 +10,7 @@ from typing import Any
 from fastvocab import files
 from fastvocab.config.models import TrainSection
 from fastvocab.model import checkpoint, load, reference
+from fastvocab.model.manifest import new_ids
 from fastvocab.train import loop, saves
 
 #: (tokenizer, folder for temporary files) -> (dataset, figures)
@@ -56,7 +57,6 @@ def train(
     )
     if template is not None:
         tokenizer.chat_template = template
-    new_ids = range(manifest["vocabulary"]["new_first"], manifest["vocabulary"]["new_stop"])
     loop.require_disk(saves_folder, model, section.keep_saves)
     dataset, data_figures = prepare(tokenizer, saves_folder)
     base = reference.recorded(manifest["base"])
@@ -70,7 +70,7 @@ def train(
             tokenizer,
             base=base,
             stage=stage,
-            new_ids=new_ids,
+            new_ids=new_ids(manifest),
             init=manifest["init"],
             load_in_4bit=manifest["load_in_4bit"],
             lora=lora,

@@ -69,7 +69,13 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
              "pretrain.learning_rate=1e-2", "pretrain.embedding_learning_rate=1e-2", "pretrain.lora.r=4"],
         ).pretrain  # fmt: skip
         pretrain(
-            trained, previous=zero, corpus=corpus, section=section, key="k", saves_folder=root / "saves", seed=3
+            trained,
+            previous=zero,
+            corpus=corpus,
+            section=section,
+            key="k",
+            saves_folder=root / "saves",
+            seed=3,
         )
         made[key] = Made(base, corpus, tokenizer, zero, trained)
         return made[key]

@@ -164,24 +164,34 @@ def test_a_damaged_checkpoint_is_refused_with_the_file_s_name(
         facts = json.loads((folder / "fastvocab.json").read_text())
         facts["lora"]["alpha"] *= 2
         (folder / "fastvocab.json").write_text(json.dumps(facts))
-    expected = {"manifest": "fastvocab.json", "edit": "manifest_sha256 differs"}.get(damage, "rows.safetensors")
+    expected = {"manifest": "fastvocab.json", "edit": "manifest_sha256 differs"}.get(
+        damage, "rows.safetensors"
+    )
     with pytest.raises(CheckpointError, match=expected.replace(".", r"\.")):
         checkpoint.load(folder)
 
 
-def test_other_logits_than_the_saved_ones_are_refused_with_the_figure(make, tied_llama: Path, tmp_path: Path) -> None:
+def test_other_logits_than_the_saved_ones_are_refused_with_the_figure(
+    make, tied_llama: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(make(tied_llama).extend, folder)
     facts = json.loads((folder / "fastvocab.json").read_text())
     facts["probe"]["logits"][0][0] += 1.0
     facts["probe"]["sha256"] = "0" * 64
-    manifest.write(folder, {k: v for k, v in facts.items() if k not in ("schema", "files", "manifest_sha256")})
+    manifest.write(
+        folder, {k: v for k, v in facts.items() if k not in ("schema", "files", "manifest_sha256")}
+    )
     with pytest.raises(CheckpointError, match="logits differ by 1 "):
         checkpoint.load(folder)
 
 
-@pytest.mark.parametrize("name", ["added_tokens.json", "chat_template.jinja", "adapter_model.bin", "config.json"])
-def test_a_planted_file_that_a_loader_would_read_is_refused(name: str, make, tied_llama: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["added_tokens.json", "chat_template.jinja", "adapter_model.bin", "config.json"]
+)
+def test_a_planted_file_that_a_loader_would_read_is_refused(
+    name: str, make, tied_llama: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(make(tied_llama).pretrain, folder)
     (folder / name).write_text("{}")

@@ -31,7 +31,9 @@ def test_padding_rows_are_made_kept_and_never_sampled(kind: str, make, request, 
     assert (vocabulary["tokens"], vocabulary["rows"]) == (800, 832)
     assert vocabulary["unused"] == [[800, 832]]
     model, tokenizer = checkpoint.load(made.pretrain)
-    assert model.get_input_embeddings().weight.shape[0] == model.get_output_embeddings().weight.shape[0] == 832
+    assert (
+        model.get_input_embeddings().weight.shape[0] == model.get_output_embeddings().weight.shape[0] == 832
+    )
 
     # a program that samples from all rows of the matrix. A real model: tests/end_to_end/test_smollm2.py
     ids = torch.randint(0, 800, (8, 64), generator=torch.Generator().manual_seed(9))
@@ -57,7 +59,10 @@ def test_a_second_language_stands_on_the_first_and_both_are_kept(make, tied_llam
     second = make(first.pretrain, "new_rows", texts=georgian(), script="Geor")
     manifest = checkpoint.read(second.pretrain)
     stop = manifest["vocabulary"]["rows"]
-    assert [(e["first"], e["stop"]) for e in manifest["extensions"]] == [(700, 800), (800, stop)] and stop > 850
+    assert [(e["first"], e["stop"]) for e in manifest["extensions"]] == [
+        (700, 800),
+        (800, stop),
+    ] and stop > 850
     assert [entry["stage"] for entry in manifest["lineage"]] == ["extend", "pretrain", "extend"]
     assert manifest["lineage"][1]["checkpoint"] == checkpoint.digest(first.pretrain)
     assert manifest["base"]["fingerprint"] == reference.resolve(str(tied_llama)).fingerprint

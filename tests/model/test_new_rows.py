@@ -36,6 +36,7 @@ def test_gradients_are_those_of_the_full_matrix_on_the_same_rows(
     kind: str, chunk: int, request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(new_rows, "CHUNK", chunk)
+    monkeypatch.setattr(new_rows, "SLICE", chunk // 3)
     base = request.getfixturevalue(kind)
     full, ours = _opened(base, "full"), _opened(base, "new_rows")
     losses = [model(**_batch()).loss for model in (full, ours)]
@@ -173,3 +174,27 @@ def test_a_base_without_the_matrices_rows_in_float_is_refused(tmp_path: Path) ->
     model.lm_head.weight = torch.nn.Parameter(torch.zeros(700, 64, dtype=torch.int8), requires_grad=False)
     with pytest.raises(ModelError, match="int8"):
         new_rows.open_rows(model, NEW)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_16_bit_losses_have_gradients_at_the_scale_of_a_gradient_scaler(dtype: torch.dtype) -> None:
+    """Against float32; 65536 is where torch's GradScaler starts, and more than float16 holds."""
+    torch.manual_seed(0)
+    head = torch.nn.Linear(64, 500, bias=False)
+    torch.nn.init.normal_(head.weight, std=0.1)
+    head = head.to(dtype)
+    new_rows._install(
+        head, new_rows._RowsLinear, new_rows._parameter(head.weight, range(440, 500)), range(440, 500)
+    )
+    hidden = torch.randn(2, 30, 64).to(dtype).requires_grad_()
+    labels = torch.randint(0, 500, (2, 30))
+    (new_rows.loss(hidden, head, labels) * 65536.0).backward()
+    weight = head.weight.detach().float().requires_grad_()
+    exact = hidden.detach().float().requires_grad_()
+    logits = (exact @ weight.T)[:, :-1].flatten(0, 1)
+    torch.nn.functional.cross_entropy(logits, labels[:, 1:].flatten()).backward()
+    assert torch.isfinite(hidden.grad).all()
+    rows = weight.grad[440:]
+    assert (head.new_rows.grad / 65536 - rows).norm() < 0.02 * rows.norm()
+    scaled = hidden.grad.float() / 65536
+    assert (scaled - exact.grad).norm() < 0.02 * exact.grad.norm()
