@@ -168,11 +168,13 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; a damaged file is a `CheckpointError` that names it."""
+    """Read JSON; a file that is damaged is a `CheckpointError`, one that may not be read a `ResourceError`."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is not there", fix="run the stage that writes it again") from None
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be read: {error.strerror}", fix="see who may read it") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is damaged: {error}", fix="remove its folder and run again") from None
 
@@ -206,12 +208,13 @@ def update_cache(store: Path, more: dict[str, Any]) -> None:
 
 
 def sha256_remembered(path: Path) -> str:
-    """`sha256_file`, remembered between runs by path, size and modification time.
+    """`sha256_file`, remembered between runs by path, size and times.
 
     For inputs alone (base weights, corpora: 16 GB take 12 s at each look); what we wrote is always read again.
     """
     state = path.stat()
-    key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}"
+    key = f"{path.resolve()}|{state.st_size}|{state.st_mtime_ns}|{state.st_ctime_ns}"
+    # ctime: an archive unpacked over the file brings the old mtime along
     store = cache_folder() / "sha256.json"
     if isinstance(known := read_cache(store).get(key), str):
         return known

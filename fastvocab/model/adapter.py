@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fastvocab.errors import CheckpointError
+from fastvocab.model.manifest import ADAPTER
 from fastvocab.model.reference import Base
-
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 def save(folder: Path, model: Any, base: Base) -> None:
@@ -18,7 +17,7 @@ def save(folder: Path, model: Any, base: Base) -> None:
 
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
     lora = {name: tensor.contiguous().cpu() for name, tensor in state.items() if "lora_" in name}
-    save_file(lora, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(lora, folder / ADAPTER[0], metadata={"format": "pt"})
     config = model.peft_config["default"]
     kept = config.modules_to_save, config.inference_mode, config.base_model_name_or_path
     # the rows are in rows.safetensors: an adapter_config that promised them here would be a lie to PEFT
@@ -42,7 +41,7 @@ def lay(folder: Path, model: Any) -> None:
     import torch
     from safetensors.torch import load_file
 
-    tensors = load_file(folder / WEIGHTS)
+    tensors = load_file(folder / ADAPTER[0])
     places = {name.replace(".default.", "."): p for name, p in model.named_parameters() if "lora_" in name}
     wrong = [n for n in tensors.keys() & places.keys() if tensors[n].shape != places[n].shape]
     if wrong or tensors.keys() != places.keys():

@@ -7,10 +7,10 @@ written once, tied matrices once; the adapter is plain PEFT.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from fastvocab import console
-from fastvocab.errors import CheckpointError
+from fastvocab import console, files
+from fastvocab.errors import CheckpointError, ConfigError
 from fastvocab.model import adapter, manifest, probe, reference, rows, text
 from fastvocab.model import load as loader
 from fastvocab.model.manifest import digest, read
@@ -106,7 +106,8 @@ def load(
         path: the checkpoint folder. Nothing else is needed.
         base: where the base model lies, if it is not found where the checkpoint says; the fingerprint must be the same.
         trainable: ready for training, LoRA and (unless frozen) embedding matrices or the new rows of them open.
-        lora: settings of the adapter to put on, where the checkpoint has none (r, alpha, dropout, targets).
+        lora: settings of the adapter to put on, where the checkpoint has none (r, alpha, dropout, targets); None:
+            the defaults of ``pretrain.lora``.
         embeddings: what to train, instead of what the checkpoint was trained with.
         load_in_4bit: instead of how it was saved (a merge needs 16-bit weights).
         block, seed, gradient_checkpointing: for training.
@@ -118,29 +119,32 @@ def load(
         CheckpointError: damaged, made for another base, or the probe's logits are not those that were saved.
         ModelError: the base is not to be found.
     """
-    from fastvocab.model.extend import grow
+    from fastvocab.config.models import LoraSection
+    from fastvocab.model.extend import resize
 
+    if embeddings not in (None, *get_args(loader.Embeddings)):
+        raise ConfigError(f"embeddings={embeddings!r}", rule="full, new_rows or frozen")
     folder = Path(path)
     facts = read(folder)
     found = reference.recorded(facts["base"], base=base)
     wanted = facts["load_in_4bit"] if load_in_4bit is None else load_in_4bit
-    model, own_tokenizer = loader.base_model(found, load_in_4bit=wanted, block=block, seed=seed)
+    model, _ = loader.base_model(found, load_in_4bit=wanted, block=block, seed=seed)
     quantized = loader.is_quantized(model)
     tokenizer = text.tokenizer(folder)
     vocabulary = facts["vocabulary"]
-    added = range(min(e["first"] for e in facts["extensions"]), vocabulary["new_stop"])
-    spellings = tokenizer.convert_ids_to_tokens(list(added))
-    grow(model, own_tokenizer, added, spellings, rows=vocabulary["rows"])
+    # not `extend.grow`: add_new_tokens works out a mean row over the whole matrix, half of the time of a load
+    # (SmolLM2-135M), and rows.safetensors has all that it would set
+    resize(model, vocabulary["rows"])
     if (count := len(model.get_input_embeddings().weight)) != vocabulary["rows"]:
         raise CheckpointError(f"{folder}: the model has {count} rows, the checkpoint {vocabulary['rows']}")
     if not facts["tied"] and loader.is_tied(model):
         untie(model)
     rows.lay(folder / manifest.ROWS, loader.embedding_weights(model))
     saved = facts["lora"]
-    if saved or (trainable and lora):
+    if saved or trainable:
         model = loader.add_lora(
             model,
-            **(saved or lora or {}),
+            **(saved or lora or LoraSection().model_dump(mode="json")),
             embeddings=(embeddings or facts["embeddings"]) if trainable else "frozen",
             new_ids=manifest.new_ids(facts),
             block=block,
@@ -149,7 +153,7 @@ def load(
         )
         if saved:
             adapter.lay(folder, model)
-        # again: where weights are 16-bit the opened copies are float32, and so are the saved rows
+        # again: rows may train in float32 beside a 16-bit matrix, and are saved so
         live, opened = loader.embedding_weights(model), loader.trained_rows(model)
         rows.lay(folder / manifest.ROWS, live, opened, manifest.new_ids(facts))
     if not trainable:
@@ -166,13 +170,31 @@ def on_base(base: Base, *, load_in_4bit: bool, block: int = 2048, seed: int) -> 
     return load(base.checkpoint, load_in_4bit=load_in_4bit, block=block, seed=seed)
 
 
-def merge(path: Path | str, out: Path, *, base: str | None = None) -> dict[str, Any]:
+def merge(path: Path | str, out: Path | str, *, base: str | None = None) -> dict[str, Any]:
     """Write a plain 16-bit Hugging Face folder: LoRA merged in, every row in its matrix.
+
+    Args:
+        out: a folder that is not there yet, or an empty one.
 
     Returns:
         ``{"dtype", "rows", "parameters", "rounding"}``, the last the largest logit difference on the probe
         between the live model and the 16-bit one read back with plain transformers.
+
+    Raises:
+        CheckpointError: what is read back is not what was written; or there is something in ``out``.
     """
+    out = Path(out)
+    if out.is_dir() and not any(out.iterdir()):
+        return _merge(
+            path, out, base
+        )  # the caller's own, who sees to it that it is there whole or not at all
+    if out.exists():
+        raise CheckpointError(f"{out} is there already", fix="choose another folder, or remove it")
+    with files.atomic_folder(out) as folder:
+        return _merge(path, folder, base)
+
+
+def _merge(path: Path | str, out: Path, base: str | None) -> dict[str, Any]:
     import torch
 
     model, tokenizer = load(path, load_in_4bit=False, base=base)
@@ -216,13 +238,15 @@ def adopt(
 
 
 def inspect(folder: Path) -> dict[str, Any]:
-    """What a checkpoint is, without loading a weight: the manifest less the probe, and what is wrong with it."""
+    """What a checkpoint is, without loading a weight: the manifest, and what is wrong with it (``faults``)."""
     facts = manifest.peek(folder)
-    return {k: v for k, v in facts.items() if k != "probe"} | {"faults": manifest.faults(folder, facts)}
+    return {**facts, "faults": manifest.faults(folder, facts)}
 
 
 def describe(folder: Path, facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """`inspect`'s facts for people: (name, value) lines."""
+    """`inspect`'s facts for people: (name, value) lines; of a manifest with odd values, the folder alone."""
+    if not manifest.is_readable(facts):
+        return [("checkpoint", str(folder))]
     base, vocabulary, lora = facts["base"], facts["vocabulary"], facts["lora"]
     spare = sum(stop - first for first, stop in vocabulary["unused"])
     lines = [

@@ -28,12 +28,53 @@ class NewTokens:
 
     @classmethod
     def read(cls, tokenizer_folder: Path) -> NewTokens:
-        """From ``new_tokens.jsonl`` of the tokenizer stage (contiguous ids, in order)."""
-        with (tokenizer_folder / "new_tokens.jsonl").open(encoding="utf-8") as lines:
-            rows = [json.loads(line) for line in lines]
-        ids = [row["id"] for row in rows]
-        assert ids == list(range(ids[0], ids[0] + len(ids))), "new ids are contiguous"
-        return cls(range(ids[0], ids[-1] + 1), [r["token"] for r in rows], [r["base_ids"] for r in rows])
+        """From ``new_tokens.jsonl`` of the tokenizer stage (ids in order, without a gap).
+
+        Raises:
+            ModelError: not there, or not what that stage writes.
+        """
+        path = tokenizer_folder / "new_tokens.jsonl"
+        try:
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            ids = [row["id"] for row in rows]
+            found = cls(range(ids[0], ids[-1] + 1), [r["token"] for r in rows], [r["base_ids"] for r in rows])
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise ModelError(
+                f"{path} is no list of new tokens: {type(error).__name__}: {error}",
+                rule="one JSON object a line with id, token, base_ids",
+                fix="make it with fastvocab tokenizer merge",
+            ) from error
+        if ids != list(found.ids):
+            raise ModelError(f"{path}: the ids of the new tokens do not follow one another")
+        return found
+
+    def check(self, before: dict[str, int], after: dict[str, int]) -> None:
+        """Refuse a tokenizer that was made for another base: its rows would be laid over live ones.
+
+        Args:
+            before, after: vocabularies (token to id) of the base and of the extended tokenizer.
+
+        Raises:
+            ModelError: an old id is among the new ones, has another token, or is gone.
+        """
+        old, kept = set(before.values()), set(after.values()) - set(self.ids)
+        taken, moved = old & set(self.ids), [t for t, i in before.items() if after.get(t, i) != i]
+        if taken or moved or old != kept:
+            example = f"id {min(taken or old ^ kept)}" if taken or not moved else repr(moved[0])
+            raise ModelError(
+                f"the tokenizer was made for another base: {len(taken)} of its new ids are the base's own, "
+                f"{len(moved)} tokens have other ids, {len(old ^ kept)} ids are in one of the two alone, "
+                f"such as {example}",
+                rule="an extended tokenizer keeps every id of its base, and its new ids are beyond them",
+                fix="merge again with this base: fastvocab tokenizer merge --base BASE ...",
+            )
+
+
+def resize(model: Any, rows: int) -> None:
+    """Make both matrices ``rows`` long; what is new in them is noise, to be set by the caller."""
+    if model.get_input_embeddings().weight.shape[0] < rows:
+        with console.quiet():
+            model.resize_token_embeddings(rows, mean_resizing=False)
 
 
 def grow(model: Any, tokenizer: Any, ids: range, spellings: list[str], *, rows: int | None = None) -> None:
@@ -55,8 +96,7 @@ def grow(model: Any, tokenizer: Any, ids: range, spellings: list[str], *, rows: 
         if ids:
             add_new_tokens(model, tokenizer, new_tokens=list(spellings))
         # add_new_tokens counts from len(tokenizer); ids beyond a gap in the base's own ids need more rows
-        if model.get_input_embeddings().weight.shape[0] < needed:
-            model.resize_token_embeddings(needed, mean_resizing=False)
+        resize(model, needed)
     found = model.get_input_embeddings().weight.shape[0]
     if found < needed or model.get_output_embeddings().weight.shape[0] != found:
         raise ModelError(
@@ -93,7 +133,9 @@ def extend(
     """
     import torch
 
-    new = NewTokens.read(tokenizer_folder)
+    new, extended = NewTokens.read(tokenizer_folder), text.tokenizer(tokenizer_folder)
+    # not the tokenizer that comes with the model: unsloth may have given that one a padding token
+    new.check(text.tokenizer(base.tokenizer_folder).get_vocab(), extended.get_vocab())
     model, tokenizer = checkpoint.on_base(base, load_in_4bit=load_in_4bit, block=block, seed=seed)
     earlier: dict[str, Any] = {}
     parent: dict[str, Any] = {}
@@ -107,7 +149,6 @@ def extend(
     needed = max(old_rows, new.ids.stop)
     causal = model.get_base_model() if earlier.get("lora") else model
     grow(causal, tokenizer, new.ids, new.spellings, rows=-(-needed // multiple) * multiple)
-    extended = text.tokenizer(tokenizer_folder)
     figures: dict[str, Any] = {
         "device": load.device(),
         "init": init,

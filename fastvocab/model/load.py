@@ -13,6 +13,7 @@ from typing import Any, Literal
 from fastvocab import console
 from fastvocab.errors import ModelError, ResourceError
 from fastvocab.model.reference import Base
+from fastvocab.model.tying import untie
 
 Embeddings = Literal["full", "new_rows", "frozen"]
 
@@ -112,6 +113,9 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
             raise ModelError(
                 f"{base.name} has no {needed_part[4:].replace('_', ' ')}: not a Llama-style model"
             )
+    if is_tied(model) and model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+        # the file has a head of its own beside a config that says tied; transformers loads it, and so it counts
+        untie(model)
     return model, tokenizer
 
 

@@ -21,10 +21,11 @@ A save inside a stage adds the trainer's state (`fastvocab.train.saves`), a stag
 ``tied``             do input and output embeddings share a matrix
 ``init``             how the newest rows started
 ``rows``             rows in rows.safetensors, by part
-``lora``             r, alpha, dropout, targets, and variant settings that are not PEFT's defaults; null: no adapter
+``lora``             r, alpha, dropout, targets; null: no adapter
 ``embeddings``       what trained: full, new_rows, frozen
 ``dtype``            of the live weights when saved; ``load_in_4bit`` likewise
-``lineage``          earlier checkpoints, oldest first: stage, digest of the manifest, tokens trained on
+``lineage``          what it comes from, oldest first: stage, digest of that checkpoint's manifest, tokens trained on;
+                     of a folder of another tool (stage "adopted") what was found in it
 ``probe``            ids, digest of their logits, and some of the logits, to check a reload (`fastvocab.model.probe`)
 ``files``            path, bytes, sha256 of every other file
 ``manifest_sha256``  of the manifest itself without this field, as canonical JSON: a changed field is found
@@ -34,20 +35,18 @@ A save inside a stage adds the trainer's state (`fastvocab.train.saves`), a stag
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from fastvocab import files, sealed
 from fastvocab.errors import CheckpointError
 
 SCHEMA = 1
 MANIFEST, ROWS = "fastvocab.json", "rows.safetensors"
+ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 
 _SEAL = "manifest_sha256"
-_FIELDS = {
-    "stage": str, "base": dict, "vocabulary": dict, "extensions": list, "tied": bool, "init": str, "rows": dict,
-    "lora": (dict, type(None)), "embeddings": str, "dtype": str, "load_in_4bit": bool, "lineage": list,
-    "probe": dict, "files": list,
-}  # fmt: skip
 #: Files that a loader would take up by their mere presence: one that the manifest does not list is a fault.
 _READ = (
     "*.safetensors", "*.bin", "*.pt", "*.model", "adapter_config.json", "config.json", "generation_config.json",
@@ -55,6 +54,71 @@ _READ = (
 )  # fmt: skip
 #: What a save inside a stage holds beside its checkpoint, listed by save.json.
 _TRAINER = {"optimizer.pt", "scheduler.pt", "scaler.pt"}
+
+
+class _Fields(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _BaseFields(_Fields):
+    name: str
+    folder: str
+    commit: str | None
+    fingerprint: str
+
+
+class _Vocabulary(_Fields):
+    base_rows: PositiveInt
+    new_first: NonNegativeInt
+    new_stop: NonNegativeInt
+    tokens: PositiveInt
+    rows: PositiveInt
+    unused: list[Annotated[list[NonNegativeInt], Field(min_length=2, max_length=2)]]
+
+
+class _Extension(_Fields):
+    first: NonNegativeInt
+    stop: NonNegativeInt
+    init: str
+
+
+class _Lora(_Fields):
+    r: PositiveInt
+    alpha: float
+    dropout: float
+    targets: Annotated[list[str], Field(min_length=1)]
+
+
+class _Probe(_Fields):
+    ids: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    sha256: str
+    places: list[NonNegativeInt]
+    logits: list[list[float]]
+
+
+class _File(_Fields):
+    path: str
+    bytes: NonNegativeInt
+    sha256: str
+
+
+class _Manifest(_Fields):
+    """The table above, as far as it is needed to rebuild a model."""
+
+    stage: str
+    base: _BaseFields
+    vocabulary: _Vocabulary
+    extensions: Annotated[list[_Extension], Field(min_length=1)]
+    tied: bool
+    init: str
+    rows: dict[Literal["embed_tokens", "lm_head"], NonNegativeInt]
+    lora: _Lora | None
+    embeddings: Literal["full", "new_rows", "frozen"]
+    dtype: Literal["float32", "bfloat16", "float16"]
+    load_in_4bit: bool
+    lineage: list[dict[str, Any]]
+    probe: _Probe
+    files: list[_File]
 
 
 def write(folder: Path, fields: dict[str, Any]) -> dict[str, Any]:
@@ -105,17 +169,41 @@ def peek(folder: Path) -> dict[str, Any]:
 
 def faults(folder: Path, manifest: dict[str, Any]) -> list[str]:
     """All that is wrong with a checkpoint: fields, digest, files missing, changed or strange."""
-    wrong = sealed.faults(manifest, _SEAL, _FIELDS, MANIFEST)
-    entries = manifest.get("files")
-    if not isinstance(entries, list) or not all(_is_entry(entry) for entry in entries):
-        return [*wrong, f"{MANIFEST}: files is no list of path, bytes, sha256"]
-    listed = {entry["path"] for entry in entries} | _TRAINER
+    wrong = sealed.faults(manifest, _SEAL, {}, MANIFEST)
     try:
-        wrong += files.verify(folder, entries)
+        _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        return wrong + [f"{MANIFEST}: {_place(e)}: {e['msg']}" for e in error.errors()[:6]]
+    vocabulary, listed = manifest["vocabulary"], {entry["path"] for entry in manifest["files"]}
+    if not vocabulary["new_first"] <= vocabulary["new_stop"] <= vocabulary["rows"]:
+        wrong.append(f"{MANIFEST}: new_first, new_stop and rows of the vocabulary are not in order")
+    needed = {ROWS} | (set(ADAPTER) if manifest["lora"] else set())
+    wrong += [f"{name} is not among the files of {MANIFEST}" for name in sorted(needed - listed)]
+    if not listed & {"tokenizer.json", "tokenizer.model"}:
+        wrong.append(f"no tokenizer is among the files of {MANIFEST}")
+    try:
+        wrong += files.verify(folder, manifest["files"])
     except CheckpointError as error:  # a name that leads out of the folder
         wrong.append(error.message)
     present = {path.name for pattern in _READ for path in folder.glob(pattern)}
-    return wrong + [f"{name} is there, but not in the manifest" for name in sorted(present - listed)]
+    # no checkpoint of ours has folders but for further chat templates, which a loader reads too
+    present |= {p.relative_to(folder).as_posix() for p in folder.rglob("*/*") if not p.is_dir()}
+    return wrong + [
+        f"{name} is there, but not in the manifest" for name in sorted(present - listed - _TRAINER)
+    ]
+
+
+def _place(error: Any) -> str:
+    return ".".join(map(str, error["loc"]))
+
+
+def is_readable(manifest: dict[str, Any]) -> bool:
+    """Are all its fields there, and of the right kind?"""
+    try:
+        _Manifest.model_validate(manifest)
+    except ValidationError:
+        return False
+    return True
 
 
 def digest(folder: Path) -> str:
@@ -127,8 +215,3 @@ def new_ids(manifest: dict[str, Any]) -> range:
     """Ids that the last extension added."""
     vocabulary = manifest["vocabulary"]
     return range(vocabulary["new_first"], vocabulary["new_stop"])
-
-
-def _is_entry(entry: Any) -> bool:
-    kinds = {"path": str, "bytes": int, "sha256": str}
-    return isinstance(entry, dict) and all(isinstance(entry.get(k), kind) for k, kind in kinds.items())

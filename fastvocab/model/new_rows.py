@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import os
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -65,11 +67,7 @@ def open_rows(model: Any, new_ids: range) -> None:
     _install(embedding, _RowsEmbedding, rows, new_ids)
     _install(head, _RowsLinear, rows if tied else _parameter(head.weight, new_ids), new_ids)
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if _is_plain(causal):
-        causal.forward = types.MethodType(_forward, causal)
-    else:
-        # unsloth's fused loss reads the head's weight past its forward: the head's rows would get no gradient
-        os.environ["UNSLOTH_RETURN_LOGITS"] = "1"
+    causal.forward = types.MethodType(_forward if _is_plain(causal) else _forward_with_logits, causal)
 
 
 def _parameter(weight: Any, new_ids: range) -> Any:
@@ -84,6 +82,13 @@ def _install(module: Any, kind: type, rows: Any, new_ids: range) -> None:
     module.__class__ = type(f"NewRows{type(module).__name__}", bases, {})
     module.weight.requires_grad_(False)
     module.new_rows, module.new_ids = rows, new_ids
+    # the matrix has them: whoever saves or copies the model's state finds the names that it had before
+    module.register_state_dict_pre_hook(lambda module, *_: _refresh(module))
+    module.register_state_dict_post_hook(_without_rows)
+
+
+def _without_rows(module: Any, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    state.pop(f"{prefix}new_rows", None)
 
 
 def _refresh(module: Any) -> None:
@@ -227,6 +232,26 @@ def _is_plain(causal: Any) -> bool:
     return config.model_type in _PLAIN and head.bias is None and not transforms
 
 
+@contextmanager
+def _switched_on(name: str) -> Iterator[None]:
+    """One of unsloth's switches, for a single forward pass."""
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _forward_with_logits(self: Any, *args: Any, **kwargs: Any) -> Any:
+    # unsloth's fused loss reads the head's weight past its forward: the head's rows would get no gradient
+    with _switched_on("UNSLOTH_RETURN_LOGITS"):
+        return type(self).forward(self, *args, **kwargs)
+
+
 def _forward(
     self: Any,
     input_ids: Any = None,
@@ -243,8 +268,11 @@ def _forward(
         "input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids,
         "past_key_values": past_key_values, "inputs_embeds": inputs_embeds, "use_cache": use_cache,
     }  # fmt: skip
-    if labels is None or not torch.is_grad_enabled():
-        return type(self).forward(self, **given, labels=labels, **more)
+    asked = (
+        more.get("return_dict") is False or more.get("output_hidden_states") or more.get("output_attentions")
+    )
+    if labels is None or asked or not (self.training and torch.is_grad_enabled()):
+        return _forward_with_logits(self, **given, labels=labels, **more)
     from transformers.modeling_outputs import CausalLMOutputWithPast
 
     items, ignore = more.pop("num_items_in_batch", None), more.pop("ignore_index", -100)
@@ -252,9 +280,6 @@ def _forward(
     if head.weight.device.type == "cpu":
         hidden = self.get_decoder()(**given, **more).last_hidden_state
     else:  # unsloth's GPU forward prepares masks for its kernels; this is its own way to stop before the head
-        os.environ["UNSLOTH_RETURN_HIDDEN_STATES"] = "1"
-        try:
+        with _switched_on("UNSLOTH_RETURN_HIDDEN_STATES"):
             hidden = type(self).forward(self, **given, labels=labels, **more).logits
-        finally:
-            os.environ["UNSLOTH_RETURN_HIDDEN_STATES"] = "0"
     return CausalLMOutputWithPast(loss=loss(hidden, head, labels, items=items, ignore=ignore))

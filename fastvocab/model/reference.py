@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fastvocab import files
-from fastvocab.errors import CheckpointError, ModelError
+from fastvocab.errors import CheckpointError, FastvocabError, ModelError
 from fastvocab.model import demo, manifest
 
 #: Keys of config.json that differ between machines and versions without changing the model.
@@ -79,11 +79,13 @@ def resolve(name: str, *, commit: str | None = None, fetch: bool = True) -> Base
         ModelError: not there, not a causal language model, or only in a format that runs code (pickle).
     """
     folder, found_commit = _locate(name, commit, fetch)
-    if _is_ours(folder):
-        return _on_checkpoint(folder)
+    return _on_checkpoint(folder) if _is_ours(folder) else _plain(name, folder, found_commit)
+
+
+def _plain(name: str, folder: Path, commit: str | None) -> Base:
     config = _check(name, folder)
     shown = str(folder) if Path(name).expanduser().is_dir() else name
-    base = Base(shown, folder, found_commit, _fingerprint(folder, config))
+    base = Base(shown, folder, commit, _fingerprint(folder, config))
     _remember(base)
     return base
 
@@ -91,33 +93,37 @@ def resolve(name: str, *, commit: str | None = None, fetch: bool = True) -> Base
 def recorded(wanted: dict[str, Any], *, base: str | None = None) -> Base:
     """The base that a manifest records, wherever it lies on this machine.
 
+    Looked for where it is recorded, then where such a base was seen before, then on the Hub.
+
     Args:
         wanted: ``base`` of the manifest.
-        base: where to look instead of the recorded place and of those where such a base was seen before.
+        base: where to look instead.
 
     Raises:
         ModelError: nothing there.
         CheckpointError: something else there; both fingerprints are in the message.
     """
     name, commit = (base, None) if base else (wanted["name"], wanted["commit"])
-    # where it was comes first, or a manifest would depend on what else this machine has seen
-    elsewhere = None if base or Path(name).is_dir() else _recall(wanted["fingerprint"])
+    found = None
+    if not base:
+        with suppress(FastvocabError):
+            found = _plain(name, *_locate(name, commit, False))
+        if found is None or found.fingerprint != wanted["fingerprint"]:
+            found = _recall(wanted["fingerprint"]) or found
     try:
-        found = elsewhere or resolve(name, commit=commit)
+        found = found or _plain(name, *_locate(name, commit, True))
     except ModelError as error:
         raise ModelError(
             error.message,
             rule=f"the checkpoint needs its base, fingerprint {wanted['fingerprint'][:16]}",
-            fix="say where it lies now with base=DIR (--base DIR), or put it back",
+            fix=_WHERE,
         ) from error
-    if found.fingerprint != wanted["fingerprint"] and not base:
-        found = _recall(wanted["fingerprint"]) or found
     if found.fingerprint != wanted["fingerprint"]:
         raise CheckpointError(
             f"the checkpoint was made from another {wanted['name']}: fingerprint {wanted['fingerprint'][:16]}, "
             f"{found.folder} has {found.fingerprint[:16]}",
             rule="new rows and adapters are good for the base they were trained on, and no other",
-            fix="put the original base model back in its place, or say where it lies with base=DIR (--base DIR)",
+            fix=f"put the original base model back in its place, or {_WHERE}",
         )
     return replace(found, name=wanted["name"], commit=wanted["commit"])
 
@@ -138,6 +144,8 @@ def _on_checkpoint(folder: Path) -> Base:
 
 
 _SEEN: dict[str, Base] = {}
+_PLACES = 8
+_WHERE = "say where it lies now: --base DIR (load: base=DIR); fastvocab inspect CHECKPOINT --base DIR remembers it for runs"
 
 
 def _store() -> Path:
@@ -148,19 +156,24 @@ def _remember(base: Base) -> None:
     if _SEEN.get(base.fingerprint) == base:
         return
     _SEEN[base.fingerprint] = base
-    files.update_cache(_store(), {base.fingerprint: str(base.folder)})
+    places = _places(base.fingerprint)
+    if str(base.folder) not in places:
+        files.update_cache(_store(), {base.fingerprint: [str(base.folder), *places][:_PLACES]})
+
+
+def _places(fingerprint: str) -> list[str]:
+    found = files.read_cache(_store()).get(fingerprint)
+    return [place for place in found if isinstance(place, str)] if isinstance(found, list) else []
 
 
 def _recall(fingerprint: str) -> Base | None:
     """A base with this fingerprint where one was seen before, looked at again: its files may have changed since."""
-    places = [_SEEN[fingerprint].folder] if fingerprint in _SEEN else []
-    if (place := files.read_cache(_store()).get(fingerprint)) is not None:
-        places.append(Path(place))
-    for folder in places:
-        if (folder / "config.json").is_file():
-            found = Base(str(folder), folder, None, _fingerprint(folder, _check(str(folder), folder)))
-            if found.fingerprint == fingerprint:
-                return found
+    seen = [str(_SEEN[fingerprint].folder)] if fingerprint in _SEEN else []
+    for place in [*seen, *_places(fingerprint)]:
+        with suppress(FastvocabError, OSError):
+            folder = Path(place)
+            if _fingerprint(folder, _check(place, folder)) == fingerprint:
+                return Base(place, folder, None, fingerprint)
     return None
 
 
@@ -220,6 +233,8 @@ def _check(name: str, folder: Path) -> dict[str, Any]:
             f"model.base: {name} has no config.json", rule="a Hugging Face model folder is needed"
         )
     config = files.read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise ModelError(f"model.base: config.json of {name} is no JSON object")
     architectures = config.get("architectures") or []
     if not any(str(a).endswith("ForCausalLM") for a in architectures):
         raise ModelError(

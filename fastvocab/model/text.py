@@ -47,7 +47,8 @@ def ranges(ids: list[int]) -> list[list[int]]:
 def suppress_unused(model: Any, tokenizer: Any) -> None:
     """Let ``generate`` never sample a row that no token has; kept by ``save_pretrained`` in generation_config.json."""
     unused = unused_ids(tokenizer, model.get_input_embeddings().weight.shape[0])
-    model.generation_config.suppress_tokens = unused or None
+    own = model.generation_config.suppress_tokens or []
+    model.generation_config.suppress_tokens = sorted({*own, *unused}) or None
 
 
 def documents(path: Path) -> Iterator[str]:

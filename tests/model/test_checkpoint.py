@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fastvocab.errors import CheckpointError
+from fastvocab import cli, sealed
+from fastvocab.errors import CheckpointError, ConfigError
 from fastvocab.model import checkpoint, load, manifest, probe, reference
 from tests.conftest import make_llama
 
@@ -201,7 +202,69 @@ def test_a_planted_file_that_a_loader_would_read_is_refused(
         checkpoint.load(folder)
 
 
-def test_another_base_in_the_same_place_is_refused_with_both_fingerprints(make, tmp_path: Path) -> None:
+def test_a_planted_folder_of_chat_templates_is_refused(make, tied_llama: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(make(tied_llama).pretrain, tmp_path / "copy"))
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "evil.jinja").write_text("{{ messages }}")
+    with pytest.raises(CheckpointError, match=r"additional_chat_templates/evil\.jinja is there"):
+        checkpoint.load(folder)
+
+
+#: What an edit by hand, or another program, may leave; sealed, as by one who knows how.
+ODD = {
+    "vocabulary": [{}, None, {"rows": "820"}], "base": [{}, {"name": None}], "extensions": [[], ["a"]],
+    "probe": [{}, {"ids": []}], "lineage": [["x"], 3], "rows": [{"embed_tokens": "x"}], "schema": ["1", None],
+    "embeddings": ["nope"], "dtype": ["nope"], "lora": [{}, {"r": 0}], "files": [[], [{"path": 1}], 7], "tied": [1],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), [(f, v) for f, values in ODD.items() for v in values])
+def test_a_manifest_of_odd_values_is_refused_and_inspected_without_a_traceback(
+    field: str, value: object, make, tied_llama: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(make(tied_llama).pretrain, tmp_path / "copy"))
+    facts = json.loads((folder / "fastvocab.json").read_text())
+    whole = {**facts[field], **value} if isinstance(value, dict) and value and facts[field] else value
+    (folder / "fastvocab.json").write_text(
+        json.dumps(sealed.seal({**facts, field: whole}, "manifest_sha256"))
+    )
+    with pytest.raises(CheckpointError, match=r"fastvocab\.json"):
+        checkpoint.read(folder)
+    if field != "schema":
+        assert any(
+            field in fault or "fastvocab.json" in fault for fault in checkpoint.inspect(folder)["faults"]
+        )
+    arguments = ["inspect", str(folder)]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 5
+
+
+def test_a_merge_into_a_folder_that_is_there_is_refused(make, tied_llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="is there already"):
+        checkpoint.merge(make(tied_llama).pretrain, str(tmp_path))
+    assert [p.name for p in tmp_path.iterdir()] == ["adapter_config.json"]
+
+
+def test_what_is_to_train_is_said_or_has_defaults(make, tied_llama: Path) -> None:
+    zero = make(tied_llama).extend
+    model, _ = checkpoint.load(zero, trainable=True, embeddings="new_rows")
+    assert {n.rpartition(".")[2] for n, p in model.named_parameters() if p.requires_grad} == {
+        "weight",
+        "new_rows",
+    }
+    assert model.peft_config["default"].r == 32
+    with pytest.raises(ConfigError, match="newrows"):
+        checkpoint.load(zero, trainable=True, embeddings="newrows")  # type: ignore[arg-type]
+
+
+def test_another_base_in_the_same_place_is_refused_with_both_fingerprints(
+    make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a machine that has no other copy of it to go by
+    monkeypatch.setenv("FASTVOCAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(reference, "_SEEN", {})
     base = make_llama(tmp_path / "base")
     made = make(base)
     old = reference.resolve(str(base)).fingerprint

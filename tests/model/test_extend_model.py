@@ -9,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fastvocab.errors import CheckpointError
+from fastvocab.errors import CheckpointError, ModelError
 from fastvocab.evaluate import samples
 from fastvocab.model import checkpoint, load, reference, text
+from fastvocab.model.extend import NewTokens, extend
 from tests.conftest import make_llama
 
 GEORGIAN = "ენა არის ადამიანთა ურთიერთობის უმნიშვნელოვანესი საშუალება და ყოველი ხალხი უფრთხილდება თავის ენას"
@@ -42,6 +43,9 @@ def test_padding_rows_are_made_kept_and_never_sampled(kind: str, make, request, 
     assert share.max() < 1 / 800
 
     # transformers, told by generation_config.json of the exported folder
+    model.generation_config.suppress_tokens = [5]
+    text.suppress_unused(model, tokenizer)
+    assert model.generation_config.suppress_tokens == [5, *range(800, 832)]  # the base's own stay
     checkpoint.merge(made.pretrain, tmp_path)
     from transformers import AutoModelForCausalLM, GenerationConfig
 
@@ -101,6 +105,53 @@ def test_a_run_folder_is_a_base_too(make, tied_llama: Path, tmp_path: Path) -> N
     base = reference.resolve(str(run))
     assert base.checkpoint == run / "40-pretrain" and base.folder == tied_llama.resolve()
     assert base.config["vocab_size"] == 800
+
+
+def test_a_tokenizer_made_for_another_base_is_refused(make, tied_llama: Path, tmp_path: Path) -> None:
+    """Its rows would be laid over live ones."""
+    made = make(tied_llama)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    grown = tmp_path / "grown"
+    tokenizer = AutoTokenizer.from_pretrained(tied_llama)
+    tokenizer.add_tokens([f"<{i}>" for i in range(30)])
+    model = AutoModelForCausalLM.from_pretrained(tied_llama)
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model.save_pretrained(grown)
+    tokenizer.save_pretrained(grown)
+    for base in (made.pretrain, grown):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        with pytest.raises(ModelError, match="made for another base"):
+            extend(tmp_path / "out", reference.resolve(str(base)), made.tokenizer, init="mean", seed=1)
+        assert not any((tmp_path / "out").iterdir())
+
+
+def test_a_head_of_its_own_beside_a_config_that_says_tied_is_kept(
+    tied_llama: Path, make, tmp_path: Path
+) -> None:
+    """As some tools leave a merged model; transformers 5 loads the head, and so do we."""
+    from safetensors.torch import save_file
+
+    base = Path(shutil.copytree(tied_llama, tmp_path / "base"))
+    tensors = load_file(base / "model.safetensors")
+    tensors["lm_head.weight"] = 1.5 * tensors["model.embed_tokens.weight"]
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    out = tmp_path / "out"
+    out.mkdir()
+    extend(out, reference.resolve(str(base)), make(tied_llama).tokenizer, init="mean", seed=1)
+    before, _ = load.base_model(reference.resolve(str(base)), load_in_4bit=False, block=64, seed=1)
+    after, _ = checkpoint.load(out)
+    assert not checkpoint.read(out)["tied"]
+    ids = torch.arange(60)[None]
+    with torch.inference_mode():
+        assert torch.equal(after(input_ids=ids).logits[..., :700], before(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize("line", ["", "not json", "{}", '{"id": 700}', "[]"])
+def test_a_list_of_new_tokens_that_is_none_is_refused(line: str, tmp_path: Path) -> None:
+    (tmp_path / "new_tokens.jsonl").write_text(line)
+    with pytest.raises(ModelError, match="no list of new tokens"):
+        NewTokens.read(tmp_path)
 
 
 def test_a_damaged_checkpoint_is_no_base(make, tied_llama: Path, tmp_path: Path) -> None:

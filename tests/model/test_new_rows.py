@@ -198,3 +198,30 @@ def test_16_bit_losses_have_gradients_at_the_scale_of_a_gradient_scaler(dtype: t
     assert (head.new_rows.grad / 65536 - rows).norm() < 0.02 * rows.norm()
     scaled = hidden.grad.float() / 65536
     assert (scaled - exact.grad).norm() < 0.02 * exact.grad.norm()
+
+
+def test_a_model_with_open_rows_is_saved_and_merged_as_if_it_had_none(
+    make, untied_llama: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    model, _ = checkpoint.load(make(untied_llama, "new_rows").pretrain, trainable=True)
+    assert not any("new_rows" in name for name in model.state_dict())
+    with torch.no_grad():
+        for rows in load.trained_rows(model).values():
+            rows += 0.5
+    merged = model.merge_and_unload().eval()
+    merged.save_pretrained(tmp_path)
+    ids = torch.arange(0, 60)[None]
+    again = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    with torch.inference_mode():
+        assert torch.equal(again(input_ids=ids).logits, merged(input_ids=ids).logits)
+
+
+def test_what_is_asked_of_a_forward_pass_is_given(tied_llama: Path) -> None:
+    model = _opened(tied_llama, "new_rows")
+    assert model(**_batch()).logits is None  # training: never made
+    assert len(model(**_batch(), output_hidden_states=True).hidden_states) == 3
+    assert model(**_batch(), return_dict=False)[0].requires_grad
+    out = model.eval()(**_batch())
+    assert out.logits.shape == (2, 40, 700) and out.loss.requires_grad

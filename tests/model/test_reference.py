@@ -35,6 +35,30 @@ def test_a_base_that_was_moved_is_found_where_it_is_named_or_was_seen(make, tmp_
     checkpoint.load(made.extend)
 
 
+@pytest.mark.parametrize("left", ["nothing", "no model", "another model", "odd config", "a checkpoint"])
+def test_whatever_lies_in_its_old_place_a_base_is_found_where_it_was_seen(
+    left: str, make, tied_llama: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(tied_llama, tmp_path / "base"))
+    wanted = reference.resolve(str(base))
+    reference.resolve(str(shutil.copytree(base, tmp_path / "copy")))
+    shutil.rmtree(base)
+    if left == "another model":
+        make_llama(base, seed=4)
+    elif left == "a checkpoint":
+        shutil.copytree(make(tied_llama).extend, base)
+    elif left != "nothing":
+        base.mkdir()
+    if left == "odd config":
+        (base / "config.json").write_text("[]")
+    reference._SEEN.clear()
+    found = reference.recorded(wanted.record())
+    assert found.folder == tmp_path / "copy" and found.fingerprint == wanted.fingerprint
+    shutil.rmtree(tmp_path / "copy")
+    with pytest.raises((ModelError, CheckpointError), match="--base DIR"):
+        reference.recorded(wanted.record())
+
+
 def test_a_base_given_by_hand_must_be_the_one(make, tied_llama: Path, tmp_path: Path) -> None:
     made = make(tied_llama)
     other = make_llama(tmp_path / "other", seed=5)
@@ -56,9 +80,13 @@ def test_a_cache_that_cannot_be_read_or_written_is_done_without(
     own_cache: Path, make, tied_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own_cache.mkdir(exist_ok=True)
-    for name in ("bases.json", "sha256.json"):
-        (own_cache / name).write_text("[]" if name == "bases.json" else "{broken")
-    reference.resolve(str(tied_llama))
+    fingerprint = reference.resolve(str(tied_llama)).fingerprint
+    for found in ("[]", "{broken", f'{{"{fingerprint}": 3}}', f'{{"{fingerprint}": [4, "/nowhere"]}}'):
+        for name in ("bases.json", "sha256.json"):
+            (own_cache / name).write_text(found)
+        reference._SEEN.clear()
+        assert reference._recall(fingerprint) is None
+        reference.resolve(str(tied_llama))
     (own_cache / "bases.json").unlink()
     shutil.rmtree(own_cache)
     own_cache.write_text("a file where the folder should be")
