@@ -170,9 +170,13 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Any, rows: Any, weight: Any, labels: Any, first: int, divisor: float
     ) -> Any:
+        positions = len(hidden)
+        # matrix units work on 16 positions: 255 of them take 0.81 s, 256 take 0.57 s (256,000 x 2304, AMX)
+        spare = -positions % 16
+        hidden, labels = functional.pad(hidden, (0, 0, 0, spare)), functional.pad(labels, (0, spare))
         # chunks of one size: a last one of a few positions would read the whole head twice, too
         count = max(1, round(len(hidden) * len(weight) / CHUNK))
-        size = max(1, -(-len(hidden) // count))
+        size = 16 * max(1, -(-len(hidden) // (16 * count)))
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         to_hidden = torch.empty_like(hidden)
         to_rows = torch.zeros(rows.shape, dtype=torch.float32, device=hidden.device)
@@ -181,8 +185,9 @@ class _CrossEntropy(torch.autograd.Function):
         space = torch.empty((few, len(weight)), dtype=torch.float32, device=hidden.device)
         for start in range(0, len(hidden), size):
             part, target = hidden[start : start + size], labels[start : start + size, None]
-            logits = functional.linear(part, weight)
-            for raw, right in zip(logits.split(few), target.split(few)):
+            logits, real = functional.linear(part, weight), max(0, min(size, positions - start))
+            logits[real:] = 0
+            for raw, right in zip(logits[:real].split(few), target[:real].split(few)):
                 exact = space[: len(raw)].copy_(raw)
                 exact -= exact.amax(-1, keepdim=True)
                 chosen = exact.gather(-1, right)
@@ -193,7 +198,7 @@ class _CrossEntropy(torch.autograd.Function):
                 raw.copy_(exact.scatter_add_(-1, right, torch.full_like(chosen, -1.0)))
             to_hidden[start : start + size] = logits @ weight
             to_rows += (logits[:, first : first + len(rows)].T @ part).float()
-        ctx.save_for_backward(to_hidden, to_rows)
+        ctx.save_for_backward(to_hidden[:positions], to_rows)
         ctx.divisor = divisor
         return total / divisor
 

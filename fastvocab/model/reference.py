@@ -145,7 +145,10 @@ def _on_checkpoint(folder: Path) -> Base:
 
 _SEEN: dict[str, Base] = {}
 _PLACES = 8
-_WHERE = "say where it lies now: --base DIR (load: base=DIR); fastvocab inspect CHECKPOINT --base DIR remembers it for runs"
+_WHERE = (
+    "say where it lies now: --base DIR (load: base=DIR); "
+    "fastvocab inspect CHECKPOINT --base DIR remembers it for runs"
+)
 
 
 def _store() -> Path:
