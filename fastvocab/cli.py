@@ -157,12 +157,12 @@ def export(
     from fastvocab import files
     from fastvocab.errors import ConfigError
     from fastvocab.export.stage import export as work
-    from fastvocab.run import last_checkpoint, read_records
+    from fastvocab.run import last_checkpoint, records_around
 
     if to.exists():
         raise ConfigError(f"{to} is there already", fix="choose another folder, or remove it")
     source = last_checkpoint(path)
-    records = read_records(path if source != path else path.parent)
+    records = records_around(source)
     with files.atomic_folder(to) as folder:
         figures = work(folder, source=source, records=records, base=base)
     console.say(f"{figures['parameters']:,} parameters in {figures['dtype']}, {to}")
@@ -195,17 +195,22 @@ def adopt(
 @app.command()
 def inspect(
     path: Path = typer.Argument(help="A run folder or a checkpoint."),
+    base: str | None = typer.Option(
+        None, help="Where the base model lies now: checked, and remembered for every later command."
+    ),
     as_json: bool = _JSON,
 ) -> None:
-    """What a checkpoint is, where it comes from, what is in it, and whether it is whole."""
+    """What a checkpoint is, where it comes from, what is in it, whether it is whole, and where its base is."""
+    from fastvocab import plan as checks
     from fastvocab.errors import CheckpointError
     from fastvocab.model import checkpoint
     from fastvocab.run import last_checkpoint
 
     folder = last_checkpoint(path)
     facts = checkpoint.inspect(folder)
+    place = None if facts["faults"] else checks.place_of_base(facts["base"], base)
     if as_json:
-        _print(facts)
+        _print(facts | {"base_folder": str(place) if place else None})
     else:
         for name, value in checkpoint.describe(folder, facts):
             console.say(f"{name:11} {value}")
@@ -215,6 +220,10 @@ def inspect(
             fix="go back to an earlier checkpoint of its run, or run its stage again",
         )
     console.say("every file is as it was written")
+    if place is None:
+        console.say("its base is not on this machine, or not where it was: --base DIR says where it lies now")
+    else:
+        console.say(f"its base is in {place}")
 
 
 @app.command()

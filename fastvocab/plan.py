@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -13,7 +15,7 @@ from fastvocab import console, files
 from fastvocab.config import Config
 from fastvocab.corpus import chat, provenance, sources
 from fastvocab.errors import ConfigError, DependencyError, FastvocabError, ModelError
-from fastvocab.model import reference
+from fastvocab.model import manifest, reference
 from fastvocab.model.reference import Base
 from fastvocab.run import Run, Step
 from fastvocab.tokenizer import base as tokenizers
@@ -57,6 +59,8 @@ def check(config: Config, base: Base | None) -> Estimate | None:
         except FastvocabError as error:
             problems.append(error)
 
+    if base is not None:
+        attempt(lambda: _check_place(config, base))
     attempt(lambda: _check_trackers(config))
     # what a finished stage was made from may be gone, on another machine for one: its record stands for it
     if not _finished(config, "corpus"):
@@ -66,6 +70,7 @@ def check(config: Config, base: Base | None) -> Estimate | None:
     if config.instruct.train and not _finished(config, "instruct"):
         attempt(lambda: _check_chat(config))
     if base is not None:
+        attempt(lambda: settle(config, base))
         attempt(lambda: tokenizers.read(base.tokenizer_folder))
         attempt(lambda: _check_lengths(config, base))
         attempt(lambda: _check_template(config, base))
@@ -98,6 +103,33 @@ def estimate_sizes(config: Config, base: Base) -> Estimate:
 
 def _finished(config: Config, stage: str) -> bool:
     return any((Path(config.runs).expanduser() / config.name).glob(f"[0-9]0-{stage}/stage.json"))
+
+
+def _check_place(config: Config, base: Base) -> None:
+    """A run that stood on what lies in its own folder would replace it, stage by stage."""
+    folder = Path(config.runs).expanduser() / config.name
+    for place in (base.checkpoint, base.folder):
+        if place is not None and place.resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(
+                f"model.base={config.model.base} lies in the folder of the run itself, {folder}",
+                rule="a run writes its own stages over what is there",
+                fix=f"give the new run a name of its own: name={config.name}-2",
+            )
+
+
+def settle(config: Config, base: Base) -> Config:
+    """``config`` with the adapter that training will use: that of the checkpoint it starts from, if it has one.
+
+    Raises:
+        ConfigError: another one was asked for.
+    """
+    from fastvocab.train.stage import own_adapter
+
+    saved = manifest.peek(base.checkpoint).get("lora") if base.checkpoint else None
+    if saved is None:
+        return config
+    lora = own_adapter(config.pretrain.lora, saved)
+    return config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"lora": lora})})
 
 
 def _check_trackers(config: Config) -> None:
@@ -154,12 +186,44 @@ def _check_disk(config: Config, estimate: Estimate | None) -> None:
 
 def find_base(config: Config, *, fetch: bool) -> Base | None:
     """The base model; None if it is not on this machine and must not be fetched (a dry run)."""
+    _check_mistyped(config.model.base)
     try:
         return reference.resolve(config.model.base, fetch=fetch)
     except ModelError as error:
         if fetch or not ("not built yet" in str(error) or "Hub" in str(error)):
             raise
         return None
+
+
+def _check_mistyped(name: str) -> None:
+    """``runs/x`` looks like a name on the Hub. Where there is a folder ``runs``, it is none."""
+    path = Path(name)
+    if name.startswith((".", "/", "~", "package:")) or name.count("/") != 1 or "@" in name or path.exists():
+        return
+    if path.parent.is_dir():
+        near = get_close_matches(path.name, [p.name for p in path.parent.iterdir() if p.is_dir()], 1)
+        hint = f"did you mean {path.parent / near[0]}?" if near else "check the path"
+        raise ModelError(
+            f"model.base: there is no {path.name} in the folder {path.parent}",
+            fix=f"{hint} (for a model of that name on the Hub: {name}@main)",
+        )
+
+
+def place_of_base(wanted: dict[str, Any], base: str | None = None) -> Path | None:
+    """Where the base of a checkpoint lies on this machine, without fetching anything; None if it is not here.
+
+    Args:
+        wanted: ``base`` of its manifest.
+        base: where it lies now. It is checked, and remembered for every later command.
+
+    Raises:
+        FastvocabError: it is not in ``base``.
+    """
+    if base is not None:
+        return reference.recorded(wanted, base=base).folder
+    with suppress(FastvocabError):
+        return reference.recorded(wanted, fetch=False).folder
+    return None
 
 
 def show(run: Run, steps: list[Step], base: Base | None, estimate: Estimate | None) -> None:
@@ -174,6 +238,9 @@ def show(run: Run, steps: list[Step], base: Base | None, estimate: Estimate | No
         )
     else:
         console.say(f"base     {base.name}  ({base.fingerprint[:12]})")
+        if base.checkpoint is not None and manifest.peek(base.checkpoint)["lora"]:
+            lora = config.pretrain.lora
+            console.say(f"adapter  that of the checkpoint goes on (r={lora.r}, alpha={lora.alpha})")
     for label, given in (
         ("text", config.corpus.train),
         ("replay", config.corpus.replay),

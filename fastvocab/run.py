@@ -15,9 +15,10 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +336,24 @@ def _git_commit() -> str | None:
     return done.stdout.strip() or None
 
 
+def records_around(checkpoint: Path) -> dict[str, Record]:
+    """The finished stages of the run that ``checkpoint`` is a stage of; none for one that stands alone.
+
+    Where training went on after it, what came later is left out: it is said of another model.
+    """
+    checkpoint = checkpoint.resolve()
+    records: dict[str, Record] = {}
+    if (checkpoint / "stage.json").is_file():
+        with suppress(CheckpointError):
+            records = read_records(checkpoint.parent)
+    own = [name for name, record in records.items() if (record.folder / "fastvocab.json").is_file()]
+    if checkpoint not in [records[name].folder for name in own]:
+        return {}
+    if records[own[-1]].folder == checkpoint:
+        return records
+    return {name: record for name, record in records.items() if record.folder.name <= checkpoint.name}
+
+
 def last_checkpoint(path: Path) -> Path:
     """The last checkpoint of a run folder; a checkpoint folder itself is returned as it is.
 
@@ -346,8 +365,18 @@ def last_checkpoint(path: Path) -> Path:
     found = []
     if any(path.glob("[0-9][0-9]-*/fastvocab.json")):
         found = [r.folder for r in read_records(path).values() if (r.folder / "fastvocab.json").is_file()]
-    if not found:
-        here = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
-        hint = f"there is: {', '.join(here[:5])}" if here and not path.exists() else "run its stages first"
-        raise CheckpointError(f"{path} holds no checkpoint", fix=hint)
-    return found[-1]
+    if found:
+        return found[-1]
+    if path.is_dir():
+        raise CheckpointError(
+            f"{path} holds no checkpoint", fix="give a run whose stage extend is done, or a checkpoint folder"
+        )
+    if path.exists():
+        hint = f"give its folder: {path.parent}" if (path.parent / "fastvocab.json").is_file() else None
+        raise CheckpointError(f"{path} is a file", rule="a run folder or a checkpoint is a folder", fix=hint)
+    folders = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, folders, 1)
+    hint = (
+        f"did you mean {path.parent / near[0]}?" if near else "give a run folder (runs/NAME) or a checkpoint"
+    )
+    raise CheckpointError(f"there is no folder {path}", fix=hint)

@@ -123,7 +123,7 @@ class LoraSection(Section):
 
     r: Annotated[int, Field(ge=1, le=1024)] = 32
     """Rank."""
-    alpha: Annotated[int, Field(ge=1)] = 32
+    alpha: Annotated[int | float, Field(gt=0)] = 32
     """Scale; the update is multiplied by alpha / r."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout on the adapters' input."""

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from typing import Any
 
 from fastvocab import console, facts, table
 from fastvocab.export import front_matter
 from fastvocab.facts import Records
 from fastvocab.numbers import count, duration, number, size
+from fastvocab.run import Record
 
 _TEMPLATES = ("chat_template.jinja", "chat_template.json")
+_SETTINGS = "tokenizer_config.json"
 
 
 def card(records: Records) -> str:
@@ -30,13 +34,63 @@ def card(records: Records) -> str:
         f"# {_title(records)}",
         " ".join(map(_escape, table.sentences(records))),
         _measured(records),
-        _usage(records),
+        _how_to_use(_has_template(records)),
         _making(records),
         _data(records),
         _limits(records),
         _versions(records),
     ]
     return console.hide_secrets("\n\n".join(filter(None, sections)) + "\n")
+
+
+def card_of_checkpoint(folder: Path, manifest: dict[str, Any], figures: dict[str, Any]) -> str:
+    """The card of a checkpoint that belongs to no run: what its manifest knows, and what is not known.
+
+    Args:
+        folder: the exported model, which tells whether there is a chat template.
+        manifest: of the checkpoint.
+        figures: of `fastvocab.model.checkpoint.merge`.
+    """
+    records = {manifest["stage"]: Record(folder, {"base": manifest["base"], "figures": {}})}
+    base, vocabulary = facts.base(records), manifest["vocabulary"]
+    name = _escape(base.title) if base else "A model"
+    sections = [
+        front_matter.text(records),
+        f"# {name}, vocabulary extended",
+        f"{name} with {count(vocabulary['tokens'])} tokens; its embedding matrix had "
+        f"{count(vocabulary['base_rows'])} rows and has {count(vocabulary['rows'])}.",
+        _how_to_use(_template_in(folder)),
+        _making_of_checkpoint(records, manifest, figures),
+        _limits_of_checkpoint(records, manifest),
+    ]
+    return console.hide_secrets("\n\n".join(sections) + "\n")
+
+
+def _making_of_checkpoint(records: Records, manifest: dict[str, Any], figures: dict[str, Any]) -> str:
+    items = [
+        f"**Extension**: {count(e['stop'] - e['first'])} tokens, new rows started by `{e['init']}`."
+        for e in manifest["extensions"]
+        if e["stop"] > e["first"]
+    ]
+    items += [
+        f"**Training** after `{entry['stage']}`: {count(entry['tokens_after'])} tokens."
+        for entry in manifest["lineage"]
+        if number(entry, "tokens_after")
+    ]
+    if lora := manifest["lora"]:
+        items.append(f"**Adapter**: LoRA of rank {lora['r']}, merged in.")
+    dtype, parameters = figures["dtype"], count(figures["parameters"])
+    items.append(f"**Export**: {parameters} parameters in {dtype}, {count(figures['rows'])} rows.")
+    return "## How it was made\n\n" + "\n".join(f"- {item}" for item in items) + "\n\n" + _made_with(records)
+
+
+def _limits_of_checkpoint(records: Records, manifest: dict[str, Any]) -> str:
+    items = [
+        "The checkpoint does not record the text that it was trained on, and nothing was measured on this model."
+    ]
+    if manifest["stage"] == "extend":
+        items.append("The newest rows have not been trained: the model does not write the new language yet.")
+    return "## Limits\n\n" + "\n".join(f"- {item}" for item in [*items, *_not_known(records)])
 
 
 def _title(records: Records) -> str:
@@ -63,14 +117,14 @@ def _measured(records: Records) -> str:
     return "## Before and after\n\n" + "\n".join(lines) + "\n\n" + legend
 
 
-def _usage(records: Records) -> str:
+def _how_to_use(template: bool) -> str:
     load = (
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'folder = "."  # this folder, or the name of this model on the Hub\n'
         "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
         'model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")\n'
     )
-    if _has_template(records):
+    if template:
         ask = (
             'messages = [{"role": "user", "content": "..."}]\n'
             "inputs = tokenizer.apply_chat_template(\n"
@@ -96,12 +150,18 @@ def _has_template(records: Records) -> bool:
         if name in records:
             record = records[name]
             outputs = {str(o["path"]).rpartition("/")[2] for o in record.data.get("outputs") or ()}
-            config = record.folder / "tokenizer_config.json"
-            if outputs & set(_TEMPLATES) or any((record.folder / t).is_file() for t in _TEMPLATES):
+            if outputs & set(_TEMPLATES) or _template_in(record.folder):
                 return True
-            if config.is_file():
-                return bool(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
+            if (record.folder / _SETTINGS).is_file():
+                return False
     return False
+
+
+def _template_in(folder: Path) -> bool:
+    if any((folder / name).is_file() for name in _TEMPLATES):
+        return True
+    config = folder / _SETTINGS
+    return config.is_file() and bool(json.loads(config.read_text(encoding="utf-8")).get("chat_template"))
 
 
 def _making(records: Records) -> str:
@@ -133,15 +193,18 @@ def _making(records: Records) -> str:
             )
             + "."
         )
+    listed = "\n".join(f"- {item}" for item in items) + ("\n\n" if items else "")
+    return "## How it was made\n\n" + listed + _made_with(records)
+
+
+def _made_with(records: Records) -> str:
     made = "Made with fastvocab, on top of [Unsloth](https://github.com/unslothai/unsloth)."
     base = facts.base(records)
     if base and base.fingerprint:
         made += f" Fingerprint of the base: `{base.fingerprint}`" + (
             f", commit `{base.commit}`." if base.commit else "."
         )
-    return (
-        "## How it was made\n\n" + "\n".join(f"- {item}" for item in items) + ("\n\n" if items else "") + made
-    )
+    return made
 
 
 def _trained(records: Records, stage: str) -> str:
@@ -227,11 +290,15 @@ def _limits(records: Records) -> str:
             )
     else:
         items.append("Nothing was measured after training.")
-    items.append("Not measured: whether answers are true, safe or free of bias; any benchmark of abilities.")
-    licence = facts.base(records)
-    if licence is None or not licence.licence:
+    return "## Limits\n\n" + "\n".join(f"- {item}" for item in [*items, *_not_known(records)])
+
+
+def _not_known(records: Records) -> list[str]:
+    items = ["Not measured: whether answers are true, safe or free of bias; any benchmark of abilities."]
+    base = facts.base(records)
+    if base is None or not base.licence:
         items.append("The licence of the base model was not recorded here; it holds for this model as well.")
-    return "## Limits\n\n" + "\n".join(f"- {item}" for item in items)
+    return items
 
 
 def _versions(records: Records) -> str:

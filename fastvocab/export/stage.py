@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastvocab import console, files
-from fastvocab.export.card import card
+from fastvocab.export.card import card, card_of_checkpoint
 from fastvocab.model import checkpoint, load, reference
 from fastvocab.run import Record
 
@@ -15,6 +15,9 @@ def export(
     folder: Path, *, source: Path, records: dict[str, Record], base: str | None = None
 ) -> dict[str, Any]:
     """Write the merged 16-bit model, its tokenizer and a model card into ``folder``.
+
+    Args:
+        records: of the run that ``source`` is in; without any the card says what the checkpoint itself knows.
 
     Read back with plain transformers before it counts as done (`checkpoint.merge`).
 
@@ -27,7 +30,8 @@ def export(
     files.require_space(folder, 2 * size, "the exported model")
     console.say(f"  merging {source.name} into a 16-bit model")
     figures = checkpoint.merge(source, folder, base=base)
-    files.write_text(folder / "README.md", card(records))
+    text = card(records) if records else card_of_checkpoint(folder, manifest, figures)
+    files.write_text(folder / "README.md", text)
     return {
         "format": "hf",
         **figures,

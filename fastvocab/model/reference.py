@@ -90,7 +90,7 @@ def _plain(name: str, folder: Path, commit: str | None) -> Base:
     return base
 
 
-def recorded(wanted: dict[str, Any], *, base: str | None = None) -> Base:
+def recorded(wanted: dict[str, Any], *, base: str | None = None, fetch: bool = True) -> Base:
     """The base that a manifest records, wherever it lies on this machine.
 
     Looked for where it is recorded, then where such a base was seen before, then on the Hub.
@@ -98,6 +98,7 @@ def recorded(wanted: dict[str, Any], *, base: str | None = None) -> Base:
     Args:
         wanted: ``base`` of the manifest.
         base: where to look instead.
+        fetch: download or build what is not on this machine; if False that is an error.
 
     Raises:
         ModelError: nothing there.
@@ -111,7 +112,7 @@ def recorded(wanted: dict[str, Any], *, base: str | None = None) -> Base:
         if found is None or found.fingerprint != wanted["fingerprint"]:
             found = _recall(wanted["fingerprint"]) or found
     try:
-        found = found or _plain(name, *_locate(name, commit, True))
+        found = found or _plain(name, *_locate(name, commit, fetch))
     except ModelError as error:
         raise ModelError(
             error.message,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +30,14 @@ from fastvocab.run import Context, Record, Run, Step
 _IMMATERIAL = {"save_minutes", "save_steps", "keep_saves"}
 #: Share of chat rows kept from training, for the samples.
 _HELDOUT_CHAT = 0.03
+#: Files of a base that its tokenizer is read from.
+_TOKENIZER_FILES = (
+    "tokenizer*.json", "*.model", "*.tiktoken", "tekken.json", "vocab.*", "merges.txt", "added_tokens.json",
+    "special_tokens_map.json", "*.jinja", "chat_template.json", "additional_chat_templates/*.jinja",
+)  # fmt: skip
+#: Keys of tokenizer_config.json that tell of the machine it was written on.
+_OF_THE_MACHINE = {"name_or_path", "is_local", "local_files_only", "tokenizer_file", "vocab_file",
+                   "transformers_version"}  # fmt: skip
 _STOPPED = "stopped; nothing finished is lost: type the same command again"
 #: A wrong option or a missing argument. Typer brings its own click, whose class has no public name.
 _UsageError: Any = typer.BadParameter.__bases__[0]
@@ -69,6 +80,30 @@ def tokenizer_settings(config: Config) -> dict[str, Any]:
         "config": base(config).config,
         "training_tokens": training_tokens(config) if auto else None,
     }
+
+
+def tokenizer_files(config: Config) -> list[dict[str, Any]]:
+    """The base's tokenizer and chat template as a stage's sources: they are no part of its fingerprint.
+
+    By content, so that another machine's copy is the same; of tokenizer_config.json by what it says of the tokenizer.
+    """
+    folder = base(config).tokenizer_folder
+    entries = []
+    for path in sorted({path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)}):
+        name, content = path.relative_to(folder).as_posix(), path.read_bytes()
+        digest = hashlib.sha256(_settings(content) if name == "tokenizer_config.json" else content)
+        entries.append(
+            {"path": name, "bytes": len(content), "sha256": digest.hexdigest(), "role": f"base {name}"}
+        )
+    return entries
+
+
+def _settings(content: bytes) -> bytes:
+    try:
+        kept = {key: value for key, value in json.loads(content).items() if key not in _OF_THE_MACHINE}
+    except (ValueError, AttributeError):  # damaged: whoever reads it will say so
+        return content
+    return json.dumps(kept, sort_keys=True).encode()
 
 
 def training_tokens(config: Config) -> int | None:
@@ -115,12 +150,14 @@ def step(
     reads: tuple[str, ...] = (),
     sources: Mapping[str, Sequence[str]] | None = None,
     base: Config | None = None,
+    files: Callable[[], list[dict[str, Any]]] | None = None,
     **more: Any,
 ) -> Step:
     """A `Step` whose settings are a section of the configuration and ``more``.
 
     Args:
         sources: outside text by the key that names it; it counts by its content, not by where it lies.
+        files: other files from outside, as `Step.sources` has them.
     """
     given = sources or {}
     settings = section.model_dump(mode="json", exclude=_IMMATERIAL | set(given)) | more
@@ -132,14 +169,14 @@ def step(
             for role, text in given.items()
             if text
             for entry in provenance.describe(text)
-        ]
+        ] + (files() if files else [])
 
     return Step(
         name,
         settings,
         work,
         reads,
-        describe_sources if given else None,
+        describe_sources if given or files else None,
         (lambda: _resolve(config.model.base).record()) if config is not None else None,
     )
 
@@ -213,6 +250,12 @@ def guarded(work: Callable[[], Any]) -> int:
         hint = f" ({stop.hint})" if isinstance(stop, Stopped) and stop.hint else ""
         console.say(_STOPPED.replace("stopped", f"stopped{hint}", 1))
         return code
+    except OSError as error:
+        if error.filename is None:  # not of a file that a person could mend
+            raise
+        logging.getLogger("fastvocab").debug("%s", error, exc_info=True)
+        console.fail([f"{error.filename}: {error.strerror}"])
+        return ResourceError.exit_code
     except _UsageError as error:
         error.show()
         return int(error.exit_code)
@@ -235,12 +278,14 @@ def execute(
     resume: bool = False,
 ) -> dict[str, Record]:
     """Check, then run all stages, write the report and print the end; with ``dry_run`` only show the plan."""
-    if dry_run:
-        found = plan.find_base(run.config, fetch=False)
-        plan.show(run, steps(run), found, plan.check(run.config, found))
-        return {}
     started = time.monotonic()
-    plan.check(run.config, plan.find_base(run.config, fetch=True))
+    found = plan.find_base(run.config, fetch=not dry_run)
+    estimate = plan.check(run.config, found)
+    if found is not None:
+        run.config = plan.settle(run.config, found)
+    if dry_run:
+        plan.show(run, steps(run), found, estimate)
+        return {}
     with run.open(fresh=fresh, resume=resume):
         records = run.execute(steps(run))
         finish(run, records, time.monotonic() - started)

@@ -117,10 +117,11 @@ def steps(run: Run) -> list[Step]:
         return export(folder, source=context.inputs[last], records=run.records)
 
     known: dict[str, Any] = {"base": config, **precision}
+    words: dict[str, Any] = {"files": lambda: common.tokenizer_files(config), "seed": seed}
     given = {"train": config.corpus.train, "replay": config.corpus.replay}
     line = [
         common.step("corpus", config.corpus, corpus, sources=given),
-        common.step("tokenizer", config.tokenizer, tokenizer, reads=("corpus",), base=config, seed=seed),
+        common.step("tokenizer", config.tokenizer, tokenizer, reads=("corpus",), base=config, **words),
         common.step("extend", config.extend, extend, reads=("corpus", "tokenizer"), **known),
         common.step("pretrain", config.pretrain, pretrain, reads=("corpus", "extend"), **known),
     ]

@@ -7,14 +7,41 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastvocab import files
-from fastvocab.config.models import TrainSection
+from fastvocab import console, files
+from fastvocab.config.models import LoraSection, PretrainSection, TrainSection
+from fastvocab.errors import ConfigError
 from fastvocab.model import checkpoint, load, reference
 from fastvocab.model.manifest import new_ids
 from fastvocab.train import loop, saves
 
 #: (tokenizer, folder for temporary files) -> (dataset, figures)
 Prepare = Callable[[Any, Path], tuple[Any, dict[str, Any]]]
+
+
+def own_adapter(asked: LoraSection, saved: dict[str, Any]) -> LoraSection:
+    """The settings of the adapter that a checkpoint goes on with: those it was made with.
+
+    Args:
+        asked: what the configuration says; only keys that were set count.
+        saved: ``lora`` of the checkpoint's manifest.
+
+    Raises:
+        ConfigError: a key was set to something else.
+    """
+    wrong = []
+    for key in sorted(asked.model_fields_set):
+        wanted, found = getattr(asked, key), saved[key]
+        if set(wanted) != set(found) if key == "targets" else wanted != found:
+            shown = [", ".join(v) if key == "targets" else v for v in (wanted, found)]
+            wrong.append(f"pretrain.lora.{key} is {shown[0]}, and the checkpoint's adapter has {shown[1]}")
+    if wrong:
+        raise ConfigError(
+            "; ".join(wrong),
+            rule="training goes on with the adapter that is there: its shape cannot be changed",
+            fix="leave these keys out; for a new adapter export the checkpoint and use that folder as the base",
+        )
+    kept = {key: saved[key] for key in type(asked).model_fields}
+    return asked.model_copy(update=kept | {"targets": tuple(saved["targets"])})
 
 
 def train(
@@ -46,6 +73,9 @@ def train(
     key = f"{key}:{load.device()}"  # batch and optimizer are the device's: its saves are not another's
     resume = saves.newest(saves_folder, key)
     manifest = checkpoint.read(previous)
+    if manifest["lora"] and isinstance(section, PretrainSection):
+        kept = own_adapter(section.lora, manifest["lora"])
+        console.say(f"  the adapter of the checkpoint goes on (r={kept.r}, alpha={kept.alpha})")
     model, tokenizer = checkpoint.load(
         resume[0] if resume else previous,
         trainable=True,

@@ -15,7 +15,7 @@ import torch
 
 from fastvocab.errors import CheckpointError
 from fastvocab.model import checkpoint, load
-from fastvocab.model.adopt import adopt
+from fastvocab.model.adopt import adopt, build, lines
 from tests.conftest import sentences
 
 #: AddedTokens as people add them; ids 700 to 711 of the tiny models.
@@ -108,6 +108,7 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "rows not trained": {"embedding": True},
     "padded to 64, as LLaMA-Factory does": {"modules_to_save": BOTH, "multiple": 64},
     "rslora": {"use_rslora": True},
+    "alpha 0": {"lora_alpha": 0},
     "some layers": {"layers_to_transform": [1]},
     "regular expression": {"target_modules": r".*layers\.1\..*(q|down)_proj"},
     "all-linear": {"target_modules": "all-linear"},
@@ -124,7 +125,14 @@ ROUNDED: dict[str, dict[str, Any]] = {
 
 
 #: What has nothing to do with tying is tried once.
-BODY = {"rslora", "some layers", "regular expression", "all-linear", "ranks and scalings of their own"}
+BODY = {
+    "rslora",
+    "alpha 0",
+    "some layers",
+    "regular expression",
+    "all-linear",
+    "ranks and scalings of their own",
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -154,6 +162,50 @@ def test_an_adapter_gives_the_logits_of_the_model_it_was_saved_from(
     assert apart(tmp_path / "made", left) <= bound
     assert report["difference"] <= bound and report["compared_with"] == "PEFT"
     assert checkpoint.read(tmp_path / "made")["lineage"][0]["found"] == report["found"]
+
+
+def test_rows_of_old_tokens_over_a_base_beside_the_adapter_that_peft_cannot_load(
+    peft, untied_llama: Path, tmp_path: Path, monkeypatch
+) -> None:
+    from peft import PeftModel
+
+    left = peft(untied_llama, tokens=[], trainable_token_indices=[5, 6, 7], embedding=False)
+    (tmp_path / "base").symlink_to(untied_llama)
+    listing = left.folder / "adapter_config.json"
+    config = json.loads(listing.read_text())
+    listing.write_text(json.dumps(config | {"base_model_name_or_path": "../base"}))
+
+    def refuse(*args: Any, **settings: Any) -> None:
+        raise NotImplementedError(f"{left.folder} is of no kind\nthat is known")
+
+    monkeypatch.setattr(PeftModel, "from_pretrained", refuse)
+    report = adopt(left.folder, tmp_path / "made")
+    assert report["base"] == str(untied_llama.resolve()) and report["difference"] is None
+    assert "difference  not known: PEFT cannot load it: left is of no kind" in lines(report)
+    facts = checkpoint.read(tmp_path / "made")
+    assert facts["embeddings"] == "full" and set(facts["lineage"][0]) == {
+        "stage", "kind", "tool", "from", "found", "ignored", "initialised", "notes", "difference", "compared_with",
+    }  # fmt: skip
+    assert facts["lineage"][0]["from"] == "left" and str(tmp_path) not in json.dumps(facts["lineage"])
+    model, _ = checkpoint.load(tmp_path / "made", trainable=True)
+    assert model.get_input_embeddings().modules_to_save["default"].weight.requires_grad
+    assert float((logits(model, 700) - left.logits).abs().max()) == 0
+
+
+def test_other_logits_than_those_of_the_folder_are_an_error(
+    peft, untied_llama: Path, tmp_path: Path, monkeypatch
+) -> None:
+    left = peft(untied_llama, tokens=[], embedding=False)
+    as_it_is = build.as_its_library
+
+    def moved(*args: Any) -> tuple[Any, str]:
+        found, by = as_it_is(*args)
+        return found + 0.01, by
+
+    monkeypatch.setattr(build, "as_its_library", moved)
+    with pytest.raises(CheckpointError, match=r"differs in logits by 0\.01 from the folder as PEFT loads it"):
+        adopt(left.folder, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize(
@@ -357,8 +409,10 @@ def test_the_layouts_of_llama_factory_and_axolotl(tool: str, untied_llama: Path,
     assert apart(tmp_path / "made", left) == 0
 
 
-@pytest.mark.parametrize("kind", ["tied_llama", "untied_llama"])
-@pytest.mark.parametrize("missing", ["subtokens", "mean"])
+@pytest.mark.parametrize(
+    ("missing", "kind"),
+    [("subtokens", "tied_llama"), ("subtokens", "untied_llama"), ("mean", "tied_llama")],
+)
 def test_rows_in_no_file_are_named_and_can_be_begun_anew(
     missing: str, kind: str, peft, request, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fastvocab.errors import CheckpointError, FastvocabError
-from fastvocab.model.adopt import adopt
+from fastvocab.model.adopt import adopt, find
 
 Edit = Callable[[dict[str, torch.Tensor]], Any]
 PREFIX = "base_model.model."
@@ -82,9 +82,11 @@ def refused(folder: Path, **more: Any) -> str:
         ({"task_type": "SEQ_CLS"}, "task_type='SEQ_CLS' is no causal"),
         ({"layer_replication": [[0, 1]]}, "layer_replication="),
         ({"r": "many"}, "r='many' is no number"),
+        ({"lora_dropout": "x"}, "lora_dropout='x' is no number from 0 to 1"),
+        ({"lora_dropout": 7}, "lora_dropout=7 is no number from 0 to 1"),
+        ({"trainable_token_indices": {"embed_tokens": "all"}}, "is no list of ids"),
         ({"alpha_pattern": {"(a+)+$": 3}}, "alpha_pattern has the regular expression"),
         ({"base_model_name_or_path": None}, "names no base model"),
-        ({"base_model_name_or_path": ""}, "names no base model"),
         ({"base_model_name_or_path": "../../etc"}, "give it with --base"),
         ({"base_model_name_or_path": "/content/model"}, "give it with --base"),
         ({"base_model_name_or_path": "unsloth/llama-3-8b-unsloth-bnb-4bit"}, "such as unsloth/llama-3-8b"),
@@ -127,13 +129,108 @@ def test_a_quantized_base_is_not_taken_for_the_one_it_was_made_from(
         (lambda w: w[QUERY].__setitem__((0, 0), float("inf")), "LoRA of 1 modules holds NaN"),
         (lambda w: w.update({f"{PREFIX}model.norm.weight": torch.zeros(64)}), "model.norm.weight is not the base's"),
         (lambda w: w.update({"evil": torch.zeros(2)}), "evil cannot be represented"),
-        (lambda w: [w.pop(n) for n in list(w) if "lm_head" in n], "lm_head was trained, and its matrix is in no file"),
+        (
+            lambda w: [w.pop(n) for n in list(w) if "lm_head" in n],
+            "lm_head was trained, and its matrix is in no file: all rows, ids 0 to 699",
+        ),
         (lambda w: w.update({EMBED: w[EMBED][:706].clone()}), "6 tokens of embed_tokens are in no file: ids 706 to"),
     ],
 )  # fmt: skip
 def test_tensors_that_do_not_fit(change: Edit, said: str, folder: Path) -> None:
     edit(folder, change)
     assert said in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"trainable_token_indices": [5, 6, 7]}, "3 rows of embed_tokens trained, and they are in no file: ids 5 to"),
+        ({"trainable_token_indices": {"lm_head": [5, 700]}}, "lm_head trained, and they are in no file: ids 5, 700"),
+        ({"peft_type": "TRAINABLE_TOKENS", "token_indices": [9]}, "1 rows of embed_tokens trained"),
+        ({"target_modules": ["q_proj", "v_proj", "lm_head"]}, "says that lm_head had LoRA, and its tensors are in no"),
+        ({"target_modules": ["q_proj", "embed_tokens"]}, "embed_tokens had LoRA, and its tensors are in no file: all"),
+        ({"target_modules": r".*(q_proj|embed_tokens)"}, "embed_tokens had LoRA, and its tensors are in no file: all"),
+        ({"modules_to_save": ["lm_head"]}, "lm_head was trained, and its matrix is in no file: all rows"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_rows_that_trained_and_are_in_no_file(
+    fields: dict[str, Any], said: str, folder: Path, tied_llama: Path, untied_llama: Path
+) -> None:
+    configure(folder, modules_to_save=None)
+    configure(folder, **fields)
+    edit(folder, lambda w: [w.pop(n) for n in list(w) if "embed_tokens" in n or "lm_head" in n])
+    # a tied head has its own way through; rows that trained are never begun anew
+    for base in [tied_llama, untied_llama][: 2 if "lm_head" in said else 1]:
+        assert said in refused(folder, base=str(base), missing="subtokens")
+
+
+@pytest.fixture
+def other_config(untied_llama: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the base whose config.json has other fields (None: left out)."""
+
+    def write(**fields: Any) -> Path:
+        folder = Path(shutil.copytree(untied_llama, tmp_path / "model", dirs_exist_ok=True))
+        config = json.loads((untied_llama / "config.json").read_text()) | fields
+        config = {key: value for key, value in config.items() if value is not None}
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    return write
+
+
+def test_a_merged_model_with_another_config_than_its_base(other_config, untied_llama: Path) -> None:
+    rope = {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5}
+    folder = other_config(
+        rms_norm_eps=0.5, hidden_act="gelu", rope_parameters=rope, max_position_embeddings=99
+    )
+    said = refused(folder, base=str(untied_llama))
+    assert "rms_norm_eps=0.5, in the base 1e-06" in said and "hidden_act='gelu', in the base 'silu'" in said
+    assert "rope_parameters.rope_theta=500000.0, in the base 10000.0" in said
+    assert "rope_parameters.rope_type='linear'" in said and "max_position_embeddings=99" in said
+    folder = other_config(hidden_size="x")
+    assert "transformers does not take it" in refused(folder, base=str(untied_llama))
+
+
+def test_one_config_spelled_in_two_ways(other_config, untied_llama: Path) -> None:
+    same = find.settings(untied_llama)
+    folder = other_config(
+        rope_parameters=None, rope_theta=10000, rope_scaling={"type": "default"}, rms_norm_eps=None,
+        attention_dropout=None, pad_token_id=7, dtype="bfloat16", unsloth_version="1", tie_word_embeddings=True,
+    )  # fmt: skip
+    assert find.settings(folder) == same and same["rms_norm_eps"] == 1e-6
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("[1]", "config.json is list"),
+        ('{"vocab_size": 700, "architectures": ["LlamaForCausalLM"]}', "config.json: model_type=None"),
+        ('{"model_type": "llama"}', "config.json: vocab_size=None"),
+        ('{"model_type": "llama", "vocab_size": 7, "architectures": 5}', "config.json: architectures=5"),
+        ('{"model_type": "llama", "vocab_size": 7, "quantization_config": "q"}', "quantization_config='q'"),
+    ],
+)
+def test_a_base_whose_config_is_none(config: str, said: str, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text(config)
+    error = refused(folder, base=str(tmp_path / "base"))
+    assert said in error and "rule:" in error and "do:" in error
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_a_file_that_may_not_be_read(name: str, folder: Path, monkeypatch) -> None:
+    for method in ("open", "read_text", "read_bytes"):
+        usual = getattr(Path, method)
+
+        def forbid(self: Path, *args: Any, usual: Any = usual, **settings: Any) -> Any:
+            if self == folder / name:
+                raise PermissionError(13, "Permission denied", str(self))
+            return usual(self, *args, **settings)
+
+        monkeypatch.setattr(Path, method, forbid)
+    error = refused(folder)
+    assert "cannot be read" in error and "Permission denied" in error and "do:" in error
 
 
 def test_an_adapter_of_another_base(folder: Path, tmp_path: Path) -> None:
@@ -207,8 +304,6 @@ def test_links_and_shard_names_that_lead_out(folder: Path, tmp_path: Path) -> No
 
 
 def test_a_folder_of_the_hub_s_cache_has_links_that_may_stay(saved: Path, tmp_path: Path) -> None:
-    from fastvocab.model.adopt import find
-
     repo = tmp_path / "models--someone--adapter"
     snapshot = repo / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
@@ -237,8 +332,20 @@ def test_folders_that_are_something_else(tmp_path: Path, saved: Path) -> None:
 
 def test_an_existing_out_folder_is_left_alone(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    with pytest.raises(CheckpointError, match="is there already"):
-        adopt(folder, tmp_path / "there")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for out in ("there", "link", "new/..", "left"):
+        with pytest.raises(CheckpointError, match="is there already"):
+            adopt(folder, tmp_path / out)
+
+
+def test_nothing_is_written_into_a_folder_that_is_read(
+    folder: Path, untied_llama: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(folder)
+    for out in (folder / "made", tmp_path / "link" / "a" / "made", untied_llama / "made"):
+        with pytest.raises(CheckpointError, match="nothing is written into a folder that is read"):
+            adopt(folder, out)
+    assert not (folder / "a").exists() and not list(folder.glob("*made*"))
 
 
 def test_the_command_says_it_in_lines_without_a_traceback(folder: Path, tmp_path: Path, capsys) -> None:

@@ -35,11 +35,13 @@ def adopt(
         ``kind``, ``tool``, ``base``, ``tokens``, ``rows``, ``base_rows``, ``new_tokens``, ``found`` (tensors that the
         matrices come from), ``tied``, ``lora``, ``ignored`` (tensors left aside, and why), ``unopened``,
         ``initialised`` (ids of rows begun anew, and how), ``notes``, and ``difference``: the largest logit difference
-        from the folder as PEFT or transformers load it (``compared_with``), None where they cannot.
+        from the folder as PEFT or transformers load it (``compared_with``), None where they cannot. The lineage of the
+        checkpoint keeps the part of it that names no path.
 
     Raises:
-        CheckpointError: what cannot be known or represented, all of it at once.
-        ModelError: the base is not to be found.
+        CheckpointError: what cannot be known or represented, all of it at once; or logits that are not those of the
+            folder as its library loads it.
+        ModelError: the base is not to be found, or its config.json is none.
     """
     from fastvocab import files
     from fastvocab.model.adopt import work
@@ -47,15 +49,29 @@ def adopt(
     folder, out = Path(path), Path(out)
     if missing not in ("error", "subtokens", "mean"):
         raise CheckpointError(f"missing={missing!r}", rule="error, subtokens or mean")
-    if out.exists():
+    if out.is_symlink() or out.resolve().exists():
         raise CheckpointError(f"{out} is there already", fix="choose another folder, or remove it")
-    source = find.examine(folder)
-    found = _base(source, base, missing)
+    _outside(out, folder)
+    try:
+        source = find.examine(folder)
+    except OSError as error:
+        raise find.unreadable(folder, error) from error
+    found = _base(source, base)
+    _outside(out, found.folder)
     with files.atomic_folder(out) as new:
         return work.write(source, found, new, missing)
 
 
-def _base(source: Source, name: str | None, missing: Missing) -> Base:
+def _outside(out: Path, folder: Path) -> None:
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise CheckpointError(
+            f"{out} lies inside {folder}",
+            rule="nothing is written into a folder that is read",
+            fix="choose a folder beside it",
+        )
+
+
+def _base(source: Source, name: str | None) -> Base:
     from fastvocab.model import reference
 
     if source.kind == "adapter":
@@ -65,23 +81,27 @@ def _base(source: Source, name: str | None, missing: Missing) -> Base:
             rule="a checkpoint holds LoRA (r, alpha, targets) and rows of embed_tokens and lm_head",
             fix="merge it with PEFT (merge_and_unload) where it was trained, and use the result as model.base",
         )  # fmt: skip
-    elif name is None:
-        return reference.resolve(str(source.folder))
-    named = name or find.base_name(source)
+    named = name or (find.base_name(source) if source.kind == "adapter" else str(source.folder))
+    find.check_base(named)
     try:
         found = reference.resolve(named)
-    except FastvocabError as error:
-        if name is not None:
+    except (FastvocabError, OSError) as error:
+        if name is not None or source.kind == "model":
+            if isinstance(error, OSError):
+                raise find.unreadable(named, error) from error
             raise
         raise CheckpointError(
-            f"{source.folder}: adapter_config.json names the base {named!r}, which is not found: {error.message}",
+            f"{source.folder}: adapter_config.json names the base {named!r}, which is not found: "
+            f"{find.reads(error)}",
             fix="give it with --base",
         ) from error
+    if source.kind == "model" and name is None:
+        return found
     if found.checkpoint is not None:
         raise CheckpointError(f"the base {named} is a fastvocab checkpoint", rule="a plain model is needed")
     if quantized := found.config.get("quantization_config"):
         raise CheckpointError(
-            f"the base {named} is quantized ({quantized.get('quant_method')})",
+            f"the base {named} is quantized ({dict(quantized).get('quant_method')})",
             rule="rows and adapters are laid over 16-bit weights",
             fix="give the model that it was made from with --base",
         )
@@ -109,7 +129,7 @@ def lines(report: dict[str, Any]) -> list[str]:
         out.append(f"begun anew  {anew['tokens']:,} rows by {anew['how']}: ids {anew['ids']}")
     out += [f"note        {note}" for note in report["notes"]]
     if report["difference"] is None:
-        return [*out, f"difference  not known; compared with {report['compared_with']}"]
+        return [*out, f"difference  not known: {report['compared_with']}"]
     return [
         *out,
         f"difference  {report['difference']:.3g} at most, in logits, from {report['compared_with']}",

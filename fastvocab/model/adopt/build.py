@@ -11,7 +11,7 @@ from fastvocab import console
 from fastvocab.errors import CheckpointError, FastvocabError
 from fastvocab.model import load as loader
 from fastvocab.model import text
-from fastvocab.model.adopt import checks, find
+from fastvocab.model.adopt import find
 from fastvocab.model.adopt.lora import Lora
 from fastvocab.model.adopt.tensors import Findings, Matrix
 from fastvocab.model.reference import Base
@@ -73,14 +73,14 @@ def vocabulary(source: find.Source, base: Base, rows: int, said: Findings) -> Vo
         )
     if renamed := sorted(old_ids[t] for t in old_ids.keys() - new_ids.keys()):
         said.notes.append(
-            f"{len(renamed)} tokens of the base are spelled otherwise here: ids {checks.spans(renamed)}"
+            f"{len(renamed)} tokens of the base are spelled otherwise here: ids {find.spans(renamed)}"
         )
     first = max(old_ids.values()) + 1
     stop = max(first, max(new_ids.values()) + 1)
     gaps = sorted(set(range(first, stop)) - set(new_ids.values()))
     if gaps:
         raise CheckpointError(
-            f"{source.tokenizer}: no token has the ids {checks.spans(gaps)}, between the new ones",
+            f"{source.tokenizer}: no token has the ids {find.spans(gaps)}, between the new ones",
             rule="the ids of new tokens follow one another",
         )
     return Vocabulary(new, old, range(first, stop), stop)
@@ -241,7 +241,12 @@ def as_its_library(source: find.Source, base: Base, rows: int, ids: list[int], l
                     config.target_modules = sorted(lora.pairs)
                 model = PeftModel.from_pretrained(model, str(source.folder), config=config)
         return probe.logits(model, ids), "PEFT" if source.kind == "adapter" else "transformers"
-    except (RuntimeError, ValueError, KeyError, TypeError, OSError, AttributeError, IndexError) as error:
-        if isinstance(error, FastvocabError):
-            raise
-        return None, find.reads(error)[:200]
+    except FastvocabError:
+        raise
+    # whatever a library makes of a folder that it does not know
+    except Exception as error:  # noqa: BLE001
+        library = "PEFT" if source.kind == "adapter" else "transformers"
+        why = find.reads(error)[:200]
+        for place in (source.folder, base.folder):  # a checkpoint keeps this, and goes to other machines
+            why = why.replace(str(place), place.name)
+        return None, f"{library} cannot load it: {why}"

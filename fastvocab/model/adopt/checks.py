@@ -8,16 +8,9 @@ from fastvocab.errors import CheckpointError
 from fastvocab.model.adopt import find
 from fastvocab.model.adopt.lora import Lora
 from fastvocab.model.adopt.tensors import Entry, Findings, Matrix
-from fastvocab.model.text import ranges
 
 #: Tensors without weight: what a module knows by itself.
 _BOOKKEEPING = ("rotary_emb.inv_freq", "token_indices", "trainable_tokens_original")
-
-
-def spans(ids: list[int]) -> str:
-    """``700 to 711, 720`` for people."""
-    shown = [f"{a:,} to {b - 1:,}" if b - a > 1 else f"{a:,}" for a, b in ranges(sorted(ids))]
-    return ", ".join(shown[:5]) + (f" and {len(shown) - 5} more ranges" if len(shown) > 5 else "")
 
 
 def strangers(entries: list[Entry], base: list[Entry], said: Findings) -> None:
@@ -34,6 +27,18 @@ def strangers(entries: list[Entry], base: list[Entry], said: Findings) -> None:
             said.ignore(entry, "the base's own, unchanged")
         else:
             said.faults.append(f"{entry.name} is not the base's: only LoRA and embedding rows have a place")
+
+
+def configs(here: dict[str, Any], there: dict[str, Any], said: Findings) -> None:
+    """A plain model's config must be its base's, which is the one that a checkpoint uses.
+
+    Args:
+        here: of the folder; both as `find.settings` gives them.
+        there: of the base.
+    """
+    for key in sorted(here.keys() | there.keys()):
+        if here.get(key) != there.get(key):
+            said.faults.append(f"config.json: {key}={here.get(key)!r}, in the base {there.get(key)!r}")
 
 
 def body(entries: list[Entry], base: list[Entry], said: Findings) -> None:
@@ -79,7 +84,7 @@ def finite(matrices: dict[str, Matrix], lora: Lora, said: Findings) -> None:
 
     for name, part in {id(m): (name, m) for name, m in reversed(matrices.items())}.values():
         if odd := (~torch.isfinite(part.rows).all(dim=1)).nonzero().flatten().tolist():
-            said.faults.append(f"{len(odd)} rows of {name} hold NaN or infinity: ids {spans(odd)}")
+            said.faults.append(f"{len(odd)} rows of {name} hold NaN or infinity: ids {find.spans(odd)}")
     bad = [m for m, pair in lora.pairs.items() if not all(torch.isfinite(t).all() for t in pair)]
     if bad:
         said.faults.append(f"LoRA of {len(bad)} modules holds NaN or infinity, such as {bad[0]}")
@@ -99,7 +104,7 @@ def statement(
 ) -> CheckpointError:
     """Which rows are in no file."""
     said = [
-        f"the rows of {len(ids):,} tokens of {name} are in no file: ids {spans(ids)} "
+        f"the rows of {len(ids):,} tokens of {name} are in no file: ids {find.spans(ids)} "
         f"(the tokenizer has {stop:,} ids; {name} is {matrices[name].where}, {len(matrices[name].rows):,} rows)"
         for name, ids in lost.items()
     ]

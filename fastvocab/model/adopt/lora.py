@@ -31,7 +31,7 @@ class Lora:
 
 def scaling(config: dict[str, Any], module: str, rank: int) -> float:
     """What B A is multiplied by: alpha / r, with rslora alpha / sqrt(r) (arXiv 2312.03732)."""
-    alpha = float(config.get("lora_alpha") or rank)
+    alpha = float(config.get("lora_alpha", rank))
     for name, value in (config.get("alpha_pattern") or {}).items():
         if module == name or module.endswith(f".{name}"):
             alpha = float(value)
@@ -74,10 +74,12 @@ def collect(
     scalings = {m: scaling(config, m, own["lora_A"].shape[0]) for m, own in halves.items()}
     rank = max(own["lora_A"].shape[0] for own in halves.values())
     values = list(scalings.values())
-    common = max(set(values), key=values.count)
+    # 0 only where all are: nothing else can be brought to it
+    common = max(set(filter(None, values)), key=values.count, default=0.0)
+    factors = {m: value / common if common else 1.0 for m, value in scalings.items()}
     alpha = common * rank
     pairs = {
-        module: _even(own["lora_A"].read(), own["lora_B"].read(), rank, scalings[module] / common)
+        module: _even(own["lora_A"].read(), own["lora_B"].read(), rank, factors[module])
         for module, own in halves.items()
     }
     if other := sum(value != common for value in values):
@@ -119,9 +121,8 @@ def _pair_faults(
 def _left_out(config: dict[str, Any], found: set[str], linear: dict[str, tuple[int, ...]]) -> list[str]:
     """Modules that the config names one by one and whose tensors are in no file."""
     names = config.get("target_modules")
-    partial = any(config.get(k) is not None for k in ("layers_to_transform", "layers_pattern"))
     # a string is a regular expression (untrusted: never run here) or "all-linear"
-    if not isinstance(names, list) or partial or config.get("exclude_modules"):
+    if not isinstance(names, list) or find.narrowed(config):
         return []
     wanted = {m for m in linear for n in names if m == n or m.endswith(f".{n}")}
     if lost := sorted(wanted - found):

@@ -73,6 +73,8 @@ def index(weights: Iterable[Path]) -> list[Entry]:
     faults = []
     for file in weights:
         try:
+            with file.open("rb"):  # safe_open calls every refusal of the disk "No such file"
+                pass
             with safe_open(file, "pt") as tensors:
                 for name in tensors.keys():  # noqa: SIM118 - no mapping
                     module, role = parse(name)
@@ -80,7 +82,8 @@ def index(weights: Iterable[Path]) -> list[Entry]:
                         Entry(name, module, role, tuple(tensors.get_slice(name).get_shape()), file)
                     )
         except (SafetensorError, OSError) as error:
-            faults.append(f"{file.name} cannot be read ({find.reads(error)})")
+            why = getattr(error, "strerror", None) or find.reads(error)
+            faults.append(f"{file.name} cannot be read ({why})")
     seen: dict[tuple[str, str], Entry] = {}
     for entry in entries:
         other = seen.setdefault((entry.module, entry.role), entry)
@@ -88,7 +91,11 @@ def index(weights: Iterable[Path]) -> list[Entry]:
             faults.append(f"{other.name} and {entry.name} are for the same place")
     if faults:
         where = entries[0].file.parent if entries else next(iter(weights), Path()).parent
-        raise CheckpointError(f"{where}: " + "; ".join(faults[:8]), fix="copy or download the folder again")
+        raise CheckpointError(
+            f"{where}: " + "; ".join(faults[:8]),
+            rule="whole safetensors files that may be read",
+            fix="copy or download the folder again",
+        )
     return entries
 
 
@@ -122,11 +129,16 @@ class Matrix:
 
 @dataclass
 class Findings:
-    """What is said in the report: tensors left aside and why, notes, faults."""
+    """What is said in the report: tensors left aside and why, notes, faults.
+
+    Attributes:
+        two_copies: a matrix is there twice and not the same, so that PEFT takes another than we do.
+    """
 
     ignored: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    two_copies: bool = False
 
     def ignore(self, entry: Entry, why: str) -> None:
         self.ignored.append({"tensor": entry.name, "why": why})
@@ -161,6 +173,18 @@ def matrix(
     _duplicates(own, under, beneath, said)
     if "delta" in own:
         return _laid(own["delta"], find.token_indices(config, part), beneath, where, said)
+    if part in find.indexed_parts(config):
+        ids = find.token_indices(config, part) or []
+        said.faults.append(
+            f"adapter_config.json says that {len(ids)} rows of {part} trained, and they are in no file: "
+            f"ids {find.spans(ids)}"
+        )
+        return Matrix(base, "the base", base)
+    if part in find.lora_parts(config) and not {"lora_A", "lora_B"} & own.keys():
+        said.faults.append(
+            f"target_modules says that {part} had LoRA, and its tensors are in no file: {_all(base)} are lost"
+        )
+        return Matrix(base, "the base", base)
     if "lora_A" in own or "lora_B" in own:
         if {"lora_A", "lora_B"} - own.keys():
             said.faults.append(f"{part} has one half of a LoRA pair")
@@ -183,13 +207,14 @@ def _trained(part: str, own: dict[str, Entry], base: Any, said: Findings) -> Mat
 
     taken = own.get("trained") or own.get("weight")
     if taken is None:
-        said.faults.append(f"modules_to_save says that {part} was trained, and its matrix is in no file")
+        said.faults.append(_unsaved(part, base))
         return Matrix(base, "the base", base)
     rows = taken.read()
     if taken.role == "trained" and (plain := own.get("weight")):
         same = torch.equal(rows, plain.read())
         said.ignore(plain, f"the same as {taken.name}" if same else f"{taken.name} is the copy that trained")
         if not same:
+            said.two_copies = True
             said.notes.append(
                 f"{taken.name} and {plain.name} differ: the first was taken, which is the live parameter's own "
                 "name; PEFT would take the second"
@@ -198,6 +223,16 @@ def _trained(part: str, own: dict[str, Entry], base: Any, said: Findings) -> Mat
     if before:
         said.ignore(before, "what it was before training")
     return Matrix(rows, taken.name, before.read() if before else base, trained="full")
+
+
+def _unsaved(part: str, base: Any) -> str:
+    return (
+        f"modules_to_save says that {part} was trained, and its matrix is in no file: {_all(base)} are lost"
+    )
+
+
+def _all(base: Any) -> str:
+    return f"all rows, ids 0 to {len(base) - 1:,} and those of new tokens,"
 
 
 def _duplicates(own: dict[str, Entry], taken: Entry | None, rows: Any, said: Findings) -> None:
@@ -234,6 +269,22 @@ def _laid(delta: Entry, ids: list[int] | None, beneath: Any, where: str, said: F
     return Matrix(rows, f"{where}, {len(ids)} rows of {delta.name} over it", beneath, lost, "new_rows")
 
 
+def _head_of_its_own(config: dict[str, Any], base: Any, entries: list[Entry], said: Findings) -> None:
+    """A head that trained apart from the matrix it was tied to, and of which there is no tensor."""
+    if "lm_head" in find.saved_parts(config):
+        said.faults.append(_unsaved("lm_head", base))
+    elif "lm_head" in find.indexed_parts(config) and not any(e.role == "delta" for e in entries):
+        ids = find.token_indices(config, "lm_head") or []
+        said.faults.append(
+            f"adapter_config.json says that {len(ids)} rows of lm_head trained, and they are in no file: "
+            f"ids {find.spans(ids)}"
+        )
+    elif "lm_head" in find.lora_parts(config):
+        said.faults.append(
+            f"target_modules says that lm_head had LoRA, and its tensors are in no file: {_all(base)} are lost"
+        )
+
+
 def matrices(
     source: find.Source,
     entries: list[Entry],
@@ -261,6 +312,8 @@ def matrices(
         )
         return {"embed_tokens": embed, "lm_head": embed}
     if not own_head and tied:
+        if not config.get("ensure_weight_tying"):
+            _head_of_its_own(config, base["embed_tokens"], entries, said)
         alone = embed.trained == "full" and not config.get("ensure_weight_tying")
         if not alone:
             return {"embed_tokens": embed, "lm_head": embed}

@@ -8,6 +8,7 @@ from typing import Any
 from fastvocab import files
 from fastvocab.errors import CheckpointError
 from fastvocab.model import checkpoint, probe
+from fastvocab.model import load as loader
 from fastvocab.model.adopt import build, checks, find, lora, tensors
 from fastvocab.model.adopt.build import Missing, Vocabulary
 from fastvocab.model.adopt.find import Source
@@ -23,10 +24,11 @@ def write(source: Source, base: Base, new: Path, missing: Missing) -> dict[str, 
         CheckpointError: all that does not fit, or is in no file.
     """
     said = Findings()
+    base_entries = tensors.index(sorted(base.folder.glob("*.safetensors")))
     itself = source.kind == "model" and base.folder == source.folder.resolve()
     base_tied = is_tied(base.folder)
     own = _base_matrices(base, base_tied)
-    matrices, part = _read(source, base, own, base_tied, said)
+    matrices, part = _read(source, base, base_entries, own, base_tied, said)
     largest = max(len(m.rows) for m in matrices.values())
     words = build.vocabulary(source, base, largest, said)
     if itself and largest >= words.stop:
@@ -44,7 +46,7 @@ def write(source: Source, base: Base, new: Path, missing: Missing) -> dict[str, 
     begun_tokens = sorted({i for ids in lost.values() for i in ids})
     if padding := [i for i in begun if i >= words.stop]:
         said.notes.append(f"{len(padding)} rows of padding are in no file; they are the mean of the others")
-    anew = {"how": missing, "tokens": len(begun_tokens), "ids": checks.spans(begun_tokens)} if lost else None
+    anew = {"how": missing, "tokens": len(begun_tokens), "ids": find.spans(begun_tokens)} if lost else None
     report: dict[str, Any] = {
         "kind": source.kind, "tool": source.tool, "from": str(source.folder), "base": base.name,
         "tokens": len(words.tokenizer), "new_tokens": len(words.new_ids), "rows": rows,
@@ -57,16 +59,52 @@ def write(source: Source, base: Base, new: Path, missing: Missing) -> dict[str, 
     if base_tied and not report["tied"]:
         said.notes.append("the base is tied, and here the head has rows of its own: they are kept apart")
     model = _compare(source, base, words, matrices, part, largest, report)
-    trained = {m.trained for m in matrices.values()}
+    _judge(source, report, said)
     checkpoint.save(
         new, model, words.tokenizer, base=base, stage="adopt", new_ids=words.new_ids,
         init=missing if lost else "adopted", load_in_4bit=False, lora=part.settings,
-        embeddings=next((how for how in ("full", "new_rows") if how in trained), "frozen"),
-        lineage=[{"stage": "adopted", **report}],
+        embeddings=_embeddings(source, matrices, words), lineage=[_kept(source, report)],
     )  # fmt: skip
     del model
     checkpoint.load(new)  # its probe: what was written gives the same logits again
     return report
+
+
+def _embeddings(source: Source, matrices: dict[str, Matrix], words: Vocabulary) -> str:
+    """What trained, as a checkpoint calls it: ``new_rows`` are those of the extension and no others."""
+    trained = {m.trained for m in matrices.values()}
+    if "full" in trained or "new_rows" not in trained:
+        return "full" if "full" in trained else "frozen"
+    ids = {i for part in find.PARTS for i in find.token_indices(source.config, part) or []}
+    return "new_rows" if words.new_ids and ids <= set(words.new_ids) else "full"
+
+
+def _kept(source: Source, report: dict[str, Any]) -> dict[str, Any]:
+    """What the lineage keeps of the report: no path of this machine, and no list that grows with the folder."""
+    same = ("kind", "tool", "found", "initialised", "notes", "difference", "compared_with")
+    return {
+        "stage": "adopted",
+        "from": source.folder.resolve().name,
+        "ignored": len(report["ignored"]),
+        **{key: report[key] for key in same},
+    }
+
+
+def _judge(source: Source, report: dict[str, Any], said: Findings) -> None:
+    """Refuse logits that are not those of the folder as its library loads it.
+
+    Raises:
+        CheckpointError: beyond `probe.TOLERANCE`, unless the library takes another copy of a matrix, which a note says.
+    """
+    apart, dtype = report["difference"], loader.dtype_name()
+    if apart is None or said.two_copies or apart <= probe.TOLERANCE[dtype]:
+        return
+    raise CheckpointError(
+        f"{source.folder}: what was made of it differs in logits by {apart:.3g} from the folder as "
+        f"{report['compared_with']} loads it",
+        rule=f"at most {probe.TOLERANCE[dtype]:g} in {dtype}",
+        fix="check that the base is the one it was trained on; a folder that is whole and still refused is a bug",
+    )
 
 
 def is_tied(folder: Path) -> bool:
@@ -74,9 +112,7 @@ def is_tied(folder: Path) -> bool:
     config = files.read_json(folder / "config.json")
     said = (config.get("text_config") or config).get("tie_word_embeddings", config.get("tie_word_embeddings"))
     if said is None:  # left out where it is the class's default
-        from transformers import AutoConfig
-
-        said = AutoConfig.from_pretrained(folder).get_text_config().tie_word_embeddings
+        said = find.auto_config(folder).get_text_config().tie_word_embeddings
     return bool(said)
 
 
@@ -88,11 +124,15 @@ def _base_matrices(base: Base, tied: bool) -> dict[str, Any]:
 
 
 def _read(
-    source: Source, base: Base, own: dict[str, Any], base_tied: bool, said: Findings
+    source: Source,
+    base: Base,
+    base_entries: list[tensors.Entry],
+    own: dict[str, Any],
+    base_tied: bool,
+    said: Findings,
 ) -> tuple[dict[str, Matrix], lora.Lora]:
     """Live matrices and LoRA; every fault of names, shapes and values in one error."""
     entries = tensors.index(source.weights)
-    base_entries = tensors.index(sorted(base.folder.glob("*.safetensors")))
     part = lora.Lora(None)
     scalings = dict.fromkeys(find.PARTS, 1.0)
     if source.kind == "adapter":
@@ -110,6 +150,7 @@ def _read(
     else:
         tied = is_tied(source.folder)
         if base.folder != source.folder.resolve():
+            checks.configs(find.settings(source.folder), find.settings(base.folder), said)
             checks.body(entries, base_entries, said)
     matrices = tensors.matrices(source, entries, own, scalings, tied, said)
     if not said.faults:
