@@ -153,9 +153,10 @@ def load(
         )
         if saved:
             adapter.lay(folder, model)
-        # again: rows may train in float32 beside a 16-bit matrix, and are saved so
-        live, opened = loader.embedding_weights(model), loader.trained_rows(model)
-        rows.lay(folder / manifest.ROWS, live, opened, manifest.new_ids(facts))
+        if trainable:
+            # again: what was opened is a copy of the matrix, or float32 rows beside a 16-bit one
+            live, opened = loader.embedding_weights(model), loader.trained_rows(model)
+            rows.lay(folder / manifest.ROWS, live, opened, manifest.new_ids(facts))
     if not trainable:
         model.eval()
     text.suppress_unused(model, tokenizer)

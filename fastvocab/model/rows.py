@@ -127,14 +127,18 @@ def lay(
         )
     for part, weight in weights.items():
         index, saved = tensors[f"{part}.index"], tensors[f"{part}.rows"]
-        outside = len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(weight)
-        if saved.shape != (len(index), weight.shape[1]) or outside:
+        ordered = bool((index[1:] > index[:-1]).all())
+        outside = len(index) and not 0 <= int(index[0]) <= int(index[-1]) < len(weight)
+        if saved.shape != (len(index), weight.shape[1]) or outside or not ordered:
             raise CheckpointError(
                 f"{path}: rows of {part} have shape {tuple(saved.shape)}, the matrix {tuple(weight.shape)}",
-                rule="as many columns as the model, no row beyond its end",
+                rule="as many columns as the model, ids in order, no row beyond its end",
             )
         with torch.no_grad():
-            weight[index.to(weight.device)] = saved.to(weight.device, weight.dtype)
+            # rows without a gap, as most are, in one copy and not one by one
+            whole = len(index) and int(index[-1] - index[0]) + 1 == len(index)
+            where = slice(int(index[0]), int(index[-1]) + 1) if whole else index.to(weight.device)
+            weight[where] = saved.to(weight.device, weight.dtype)
             if trained and part in trained:
                 own = trained[part]
                 mine = (index >= new_ids.start) & (index < new_ids.stop)
