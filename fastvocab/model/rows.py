@@ -135,10 +135,7 @@ def lay(
                 rule="as many columns as the model, ids in order, no row beyond its end",
             )
         with torch.no_grad():
-            # rows without a gap, as most are, in one copy and not one by one
-            whole = len(index) and int(index[-1] - index[0]) + 1 == len(index)
-            where = slice(int(index[0]), int(index[-1]) + 1) if whole else index.to(weight.device)
-            weight[where] = saved.to(weight.device, weight.dtype)
+            weight[index.to(weight.device)] = saved.to(weight.device, weight.dtype)
             if trained and part in trained:
                 own = trained[part]
                 mine = (index >= new_ids.start) & (index < new_ids.stop)
