@@ -36,9 +36,9 @@ def generate(
     device = model.get_input_embeddings().weight.device
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    unused = text.unused_ids(tok, model.get_input_embeddings().weight.shape[0])
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     load.for_inference(model)
+    text.suppress_unused(model, tok)  # a base that was just loaded does not know of its own padding
     # no autocast: it would cast every weight anew for each single token
     with torch.inference_mode():
         out = model.generate(
@@ -46,7 +46,6 @@ def generate(
             attention_mask=mask,
             max_new_tokens=max_new_tokens,
             pad_token_id=pad,
-            suppress_tokens=unused or None,
             **sampling,
         )
     return tok.batch_decode(out[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -186,9 +186,8 @@ def merge(path: Path | str, out: Path | str, *, base: str | None = None) -> dict
     """
     out = Path(out)
     if out.is_dir() and not any(out.iterdir()):
-        return _merge(
-            path, out, base
-        )  # the caller's own, who sees to it that it is there whole or not at all
+        # the caller's own, who sees to it that it is there whole or not at all
+        return _merge(path, out, base)
     if out.exists():
         raise CheckpointError(f"{out} is there already", fix="choose another folder, or remove it")
     with files.atomic_folder(out) as folder:
