@@ -30,28 +30,21 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
-import multiprocessing
 import os
-import platform
 import shutil
 import statistics
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import bench_material as material
+from bench_harness import alone, machine, progress
 
 Figures = dict[str, Any]
-P = ParamSpec("P")
-T = TypeVar("T")
 
-_SPAWN = multiprocessing.get_context("spawn")
 #: As fastvocab's loops set it: threads that wait must not take the core of those that work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -76,12 +69,6 @@ STATES = {
 }
 TIMES = ("load_s", "load_cpu_s", "imports_s")
 WAYS = tuple(way for ways in STATES.values() for way in ways)
-
-
-def alone(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What ``step`` gives in a fresh process."""
-    with ProcessPoolExecutor(1, mp_context=_SPAWN) as pool:
-        return pool.submit(step, *args, **kwargs).result()
 
 
 def bring_in(dtype: str) -> float:
@@ -306,24 +293,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="saves and loads of each way (default 3)")
     parser.add_argument("--json", action="store_true", help="everything as JSON instead of a table")
     return parser.parse_args()
-
-
-def progress(message: str) -> None:
-    """A line on standard error."""
-    print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
-
-
-def machine(started: float) -> dict[str, Any]:
-    """What the figures were taken with."""
-    import psutil
-
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else ""
-    names = {line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")}
-    found = {"cpu": ", ".join(names) or platform.processor(), "cores": os.cpu_count()}
-    found |= {"memory_gb": round(psutil.virtual_memory().total / 1e9)}
-    packages = {name: version(name) for name in ("torch", "transformers", "peft", "unsloth")}
-    return found | {"seconds": round(time.perf_counter() - started)} | packages
 
 
 def main() -> int:

@@ -42,27 +42,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
-import platform
 import resource
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
+
+from bench_harness import alone, machine, progress
 
 Figures = dict[str, Any]
-P = ParamSpec("P")
-T = TypeVar("T")
 
-_SPAWN = multiprocessing.get_context("spawn")
 #: As fastvocab's loops set it: threads that wait must not take the core of those that work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -121,12 +115,6 @@ for _name, _tied in (("toy", True), ("toy-untied", False)):
         },
     )
 ARMS = ("full", "full32", "peft", "ours", "frozen")
-
-
-def alone(step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What ``step`` gives in a fresh process."""
-    with ProcessPoolExecutor(1, mp_context=_SPAWN) as pool:
-        return pool.submit(step, *args, **kwargs).result()
 
 
 def base_model(shape: Shape, rows: int, *, plain: bool) -> Any:
@@ -384,24 +372,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=2, help="steps before them (default 2)")
     parser.add_argument("--json", action="store_true", help="everything as JSON instead of a table")
     return parser.parse_args()
-
-
-def progress(message: str) -> None:
-    """A line on standard error."""
-    print(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stderr, flush=True)
-
-
-def machine(started: float) -> dict[str, Any]:
-    """What the figures were taken with."""
-    import psutil
-
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else ""
-    names = {line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")}
-    found = {"cpu": ", ".join(names) or platform.processor(), "cores": os.cpu_count()}
-    found |= {"amx": "amx_bf16" in text, "memory_gb": round(psutil.virtual_memory().total / 1e9)}
-    packages = {name: version(name) for name in ("torch", "transformers", "peft", "unsloth")}
-    return found | {"seconds": round(time.perf_counter() - started)} | packages
 
 
 def main() -> int:
