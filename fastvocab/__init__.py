@@ -3,6 +3,7 @@
 Layers, imports point down only (import-linter enforces it)::
 
     cli, recipes
+    control                                                             the same time spent in other ways
     corpus  tokenizer  model  train  evaluate  export  report  plan     the stages; model alone imports unsloth
     run                                                                 run folder, records, reuse, lock
     config                                                              every key a person may set

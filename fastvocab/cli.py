@@ -98,12 +98,11 @@ def evaluate(
     from fastvocab.corpus.read import documents
     from fastvocab.evaluate import bits
     from fastvocab.model import checkpoint
-    from fastvocab.model.text import byte_pieces
     from fastvocab.run import last_checkpoint
 
-    pieces = byte_pieces((d.text for d in documents(text)), size=1024, limit=bytes_)
+    pieces = bits.choose((d.text for d in documents(text)), size=1024, limit=bytes_, seed=0)
     model, tok = checkpoint.load(last_checkpoint(path), base=base)
-    figures = bits.bits_per_byte(model, tok, pieces)
+    figures = bits.score(model, tok, pieces).figures
     if as_json:
         _print(figures)
     else:
@@ -118,7 +117,13 @@ def extend(
     ),
     tokenizer: Path = typer.Option(..., help="Folder that 'fastvocab tokenizer merge' wrote."),
     out: Path = typer.Option(..., help="Folder for checkpoint 0."),
-    init: str = typer.Option("subtokens", help="How rows start: subtokens, mean."),
+    init: str = typer.Option("subtokens", help="How rows start, as extend.init of a run has it."),
+    text: list[str] = typer.Option(
+        (),
+        help="Text of the new language, for init calibrated and auto: files, globs, package:NAME. Repeatable.",
+    ),
+    original: list[str] = typer.Option((), help="Text of what the base knows, for calibrated. Repeatable."),
+    descriptions: Path | None = typer.Option(None, help="JSON file {token: what it means}, for description."),
     pad_to_multiple_of: int | None = typer.Option(
         None, min=2, max=4096, help="Add rows without a token until the matrix is a multiple of this long."
     ),
@@ -126,12 +131,13 @@ def extend(
 ) -> None:
     """Give a model rows for an extended tokenizer, without a run."""
     from fastvocab import files
+    from fastvocab.config import load
+    from fastvocab.corpus.read import documents
     from fastvocab.errors import ConfigError
     from fastvocab.model import reference
     from fastvocab.model.extend import extend as work
 
-    if init not in ("subtokens", "mean"):
-        raise ConfigError(f"--init {init}", rule="subtokens or mean; calibrated reads the text of a run")
+    load(None, [f"extend.init={init}", *([f"extend.descriptions={descriptions}"] if descriptions else [])])
     if out.exists():
         raise ConfigError(f"{out} is there already", fix="choose another folder, or remove it")
     if not (tokenizer / "new_tokens.jsonl").is_file():
@@ -142,9 +148,13 @@ def extend(
     with files.atomic_folder(out) as folder:
         figures = work(
             folder, found, tokenizer,
-            init=init, seed=seed, pad_to_multiple_of=pad_to_multiple_of,  # type: ignore[arg-type]
+            init=init, seed=seed, pad_to_multiple_of=pad_to_multiple_of, descriptions=descriptions,
+            target_text=(d.text for d in documents(text)) if text else None,
+            original_text=(d.text for d in documents(original)) if original else None,
         )  # fmt: skip
-    console.say(f"{figures['base_rows']:,} -> {figures['rows']:,} rows in {out}")
+    console.say(
+        f"{figures['base_rows']:,} -> {figures['rows']:,} rows, started by {figures['init']}, in {out}"
+    )
 
 
 @app.command()

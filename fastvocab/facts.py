@@ -47,6 +47,8 @@ _PROOFS = {
 }
 #: Points that have the base's own tokenizer.
 UNEXTENDED = frozenset({"base", "control"})
+#: Points that are no part of the run's own line: other ways of spending its time (`fastvocab.control`).
+OTHER_WAYS = frozenset({"control", "plain"})
 _SPLITS = {
     "train": "new language, training",
     "heldout": "new language, held out",
@@ -183,6 +185,11 @@ def points(records: Records) -> dict[str, dict[str, Any]]:
     return {name: measured[name] for name in order if isinstance(measured[name], dict)}
 
 
+def line(records: Records) -> dict[str, dict[str, Any]]:
+    """`points` of the run's own line: the base and its stages."""
+    return {name: point for name, point in points(records).items() if name not in OTHER_WAYS}
+
+
 def sources(records: Records) -> list[Source]:
     """Everything that data was read from. Of local files only the last component of the path is told."""
     packages = _packages(records)
@@ -248,7 +255,7 @@ def fertility(records: Records) -> Fertility | None:
 
     In scripts written without spaces a word cannot be told, and tokens per character stand in its place.
     """
-    measured = points(records)
+    measured = line(records)
     base, extended = (_heldout(records, when) for when in ("base", "extended"))
     for unit in ("word", "character"):
         key = f"tokens_per_{unit}"

@@ -15,6 +15,7 @@ from fastvocab import console, files
 from fastvocab.config import Config
 from fastvocab.corpus import chat, provenance, sources
 from fastvocab.errors import ConfigError, DependencyError, FastvocabError, ModelError
+from fastvocab.evaluate import tasks
 from fastvocab.model import manifest, reference
 from fastvocab.model.reference import Base
 from fastvocab.run import Run, Step
@@ -62,6 +63,7 @@ def check(config: Config, base: Base | None) -> Estimate | None:
     if base is not None:
         attempt(lambda: _check_place(config, base))
     attempt(lambda: _check_trackers(config))
+    attempt(lambda: tasks.check(config.evaluate.tasks))
     # what a finished stage was made from may be gone, on another machine for one: its record stands for it
     if not _finished(config, "corpus"):
         attempt(lambda: sources.resolve(config.corpus.train))
@@ -257,6 +259,10 @@ def show(run: Run, steps: list[Step], base: Base | None, estimate: Estimate | No
         console.say(
             f"disk     {estimate.disk_bytes / 1e9:.1f} GB at most, "
             f"{estimate.checkpoint_bytes / 1e6:.0f} MB a checkpoint"
+        )
+    if config.evaluate.control:
+        console.say(
+            "control  two more trainings, each as long as the run takes up to its pretrained checkpoint"
         )
     table = Table("stage", "folder", "what will happen", box=None, pad_edge=False)
     if base is None:

@@ -25,7 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 import fastvocab
-from fastvocab import console, files
+from fastvocab import console, files, memory
 from fastvocab.config import STAGES, Config
 from fastvocab.config.load import dump
 from fastvocab.errors import CheckpointError, DataError, ResourceError
@@ -40,8 +40,8 @@ _CODE = {
     "extend": ("model",),
     "pretrain": ("model", "train"),
     "instruct": ("model", "train", "corpus/chat.py"),
-    "evaluate": ("model", "evaluate", "tokenizer/measure.py"),
-    "export": ("model", "export", "table.py", "facts.py", "numbers.py"),
+    "evaluate": ("model", "evaluate", "tokenizer/measure.py", "control", "train"),
+    "export": ("model", "export", "table.py", "outcome.py", "facts.py", "numbers.py"),
 }
 
 
@@ -244,6 +244,7 @@ class Run:
         started, clock = datetime.now(UTC), time.monotonic()
         console.say(f"{step.name}: running", style="bold")
         target = self.folder / step.folder
+        memory.reset_peak()
         with files.atomic_folder(target) as folder:
             figures = step.work(folder, context)
             data = {

@@ -63,6 +63,80 @@ def _training(stage: str, steps: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+#: Final bits per byte of the three arms, and the paired ratio of the first to each other.
+WON = {"extended": 1.612, "control": 1.733, "plain": 2.31}
+LOST = {"extended": 1.681, "control": 1.551, "plain": 2.31}
+_READ = {"extended": 2_400_000, "control": 1_100_000, "plain": 1_900_000}
+
+
+def control(bits: dict[str, float], crossover: float | None) -> dict[str, Any]:
+    """What `fastvocab.control` leaves in the figures of the evaluation."""
+    arms = {
+        name: {
+            "steps": 180, "tokens": 90_000, "bytes": _READ[name], "tokens_per_second": 300.0,
+            "bytes_per_second": _READ[name] / 300, "seconds_training": 300.0, "peak_memory_bytes": 2_900_000_000,
+            "target": {"bits_per_byte": value, "interval": [value - 0.05, value + 0.06], "documents": 14,
+                       "too_few_documents": False},
+            "original": 1.301, "forgetting_percent": {"percent": 0.23, "low": -0.4, "high": 0.9},
+            "decode_steps": 7996 if name != "control" else 20961, "decode_seconds": 412.0,
+            "curve": [
+                {"seconds": start + share * (340 - start), "bytes": share * _READ[name], "tokens": 0,
+                 "target": value + 0.6 * (1 - share) ** 2, "original": None}
+                for share in (0.25, 0.5, 0.75, 1.0)
+            ],
+        }
+        for (name, value), start in zip(bits.items(), (40, 0, 6))
+    }  # fmt: skip
+    arms["plain"] |= {"added_tokens": 7980, "left_out": 20}
+    ours = bits["extended"]
+    return {
+        "seconds": 340.0,
+        "preparation": {"extended": {"tokenizer": 21.5, "extend": 12.5, "around": 6.0}, "control": 0.0, "plain": 6.0},
+        "arms": arms,
+        "equal_time": [{"seconds": 340.0, **bits}],
+        "equal_bytes": [{"bytes": 1_100_000, **bits, "plain": None}, {"bytes": 2_400_000, "extended": ours}],
+        "crossover_seconds": crossover,
+        "reaches_control_seconds": {"extended": crossover, "control": 340.0, "plain": None},
+        "compared": {
+            name: {"ratio": ours / bits[name], "low": ours / bits[name] - 0.02, "high": ours / bits[name] + 0.03}
+            for name in ("control", "plain")
+        },
+    }  # fmt: skip
+
+
+def with_control(bits: dict[str, float] = WON, crossover: float | None = 130.0) -> dict[str, dict[str, Any]]:
+    """``changes`` for `make`: an evaluation of a run with a control, with all that it measures."""
+    points = {}
+    for index, name in enumerate(("base", "extend", "pretrain", "control", "plain")):
+        point = _point(min(index, 2), original=True)
+        value = bits.get("extended" if name == "pretrain" else name, point["target"]["bits_per_byte"])
+        point["target"] |= {"bits_per_byte": value, "interval": [value - 0.05, value + 0.06], "documents": 14,
+                            "too_few_documents": False}  # fmt: skip
+        point["original"] |= {"documents": 7, "too_few_documents": True}
+        point["forgetting_percent"] = {
+            "percent": 0.3 * index,
+            "low": 0.3 * index - 0.5,
+            "high": 0.3 * index + 0.7,
+        }
+        point["decoding"] = {"step_seconds": 0.02, "measured_steps": 32, "steps": point["target"]["tokens"],
+                             "seconds": 0.02 * point["target"]["tokens"]}  # fmt: skip
+        point["generation"] = None
+        if name not in ("base", "control"):
+            point["target"]["new_tokens"] = {
+                "count": 8000,
+                "used": 5680,
+                "used_share": 0.71,
+                "share_of_tokens": 0.64,
+            }
+            point["generation"] = {"tokens": 160, "new_tokens": 88, "new_share": 0.55}
+        points[name] = point
+    tasks = {
+        "base": {"belebele": {"acc": 0.271, "acc_stderr": 0.015}},
+        "pretrain": {"belebele": {"acc": 0.284, "acc_stderr": 0.015}},
+    }
+    return {"evaluate": {"points": points, "control": control(bits, crossover), "tasks": tasks}}
+
+
 def figures(
     *, original: bool = True, points: tuple[str, ...] = POINTS, language: str = "uk"
 ) -> dict[str, Any]:

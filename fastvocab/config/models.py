@@ -5,9 +5,18 @@ The sentence under each field is its help text, in ``--help`` and in the JSON sc
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 
 #: The line, in order. A stage's name is the same word everywhere: module, section, folder, manifest, log.
 STAGES = ("corpus", "tokenizer", "extend", "pretrain", "instruct", "evaluate", "export")
@@ -36,6 +45,22 @@ def _folder_name(name: str) -> str:
     if not name or name in (".", "..") or any(c in name for c in "/\\\0") or name.startswith("."):
         raise ValueError("a plain folder name is needed, without slashes and not starting with a dot")
     return name
+
+
+#: Methods of starting new rows, but for clone:TOKEN (`fastvocab.model.initialise` has them).
+Init = Literal[
+    "auto", "counted", "calibrated", "subtokens", "asymmetric", "description", "mean", "noisy_mean", "random", "unsloth_mean",
+    "unsloth_interpolation",
+]  # fmt: skip
+
+
+def _init(value: str) -> str:
+    known = [*get_args(Init), "clone:TOKEN"]
+    if value in get_args(Init) or (value.startswith("clone:") and value != "clone:"):
+        return value
+    near = ["clone:TOKEN"] if value.startswith("clone") else get_close_matches(value, known, 1, 0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ValueError(f"input should be one of {', '.join(known)}{hint}")
 
 
 #: One source or a list of them: a path, a glob, a folder, ``hf:org/name``, ``package:NAME``.
@@ -110,12 +135,24 @@ class TokenizerSection(Section):
 class ExtendSection(Section):
     """The new rows."""
 
-    init: Literal["calibrated", "subtokens", "mean"] = "calibrated"
-    """How rows start: the mean of their old sub-tokens' rows (subtokens), with the head also set to each token's frequency (calibrated), or the mean of all rows (mean, the usual way)."""
+    init: Annotated[str, AfterValidator(_init)] = "counted"
+    """How rows start. counted: as calibrated, the head then fitted to what the whole text's counts say follows what. calibrated: from their old sub-tokens' rows, the head also set to each token's frequency. subtokens, asymmetric: from those rows alone (asymmetric: each matrix in its own way). clone:TOKEN: every new row is that token's. description: from the text that extend.descriptions gives each token. mean, noisy_mean, random, unsloth_mean, unsloth_interpolation: the usual ways, all weaker for a language. auto: a short training of the new rows tries a few and takes the best."""
+    descriptions: Annotated[str | None, Field(min_length=1, validate_default=True)] = None
+    """A JSON file {token: what it means} of new tokens, for init description; auto then tries it too. Tokens without one start from their sub-tokens."""
     calibration_bytes: Annotated[int, Field(ge=10_000)] = 40_000
-    """Text of each kind that calibrated reads, in bytes."""
+    """Text of each kind that counted and calibrated put through the model, in bytes."""
     pad_to_multiple_of: Annotated[int | None, Field(ge=2, le=4096)] = None
     """Add rows without a token until the matrix is a multiple of this long (64 suits tensor cores); they are never sampled."""
+
+    @field_validator("descriptions")
+    @classmethod
+    def _descriptions_are_read(cls, value: str | None, info: ValidationInfo) -> str | None:
+        init = info.data.get("init", "auto")
+        if init == "description" and value is None:
+            raise ValueError("init description needs a JSON file: extend.descriptions=FILE")
+        if value is not None and init not in ("description", "auto"):
+            raise ValueError(f"init {init} does not read it; choose init description or auto")
+        return value
 
 
 class LoraSection(Section):
@@ -145,11 +182,17 @@ class TrainSection(Section):
     learning_rate: Rate = 2e-4
     """Peak learning rate of the adapters."""
     embedding_learning_rate: Rate = 5e-5
-    """Peak learning rate of the embedding rows that train. The embedded default, a few minutes of it, uses 3e-4."""
+    """Peak learning rate of the embedding rows that the base had, with embeddings full. A high one costs what the model knew."""
+    new_rows_learning_rate: Rate | None = None
+    """Peak learning rate of the added embedding rows, with embeddings full or new_rows; they have everything to learn. Unset: 2.5% of the typical weight of the base's rows, which is 3e-3 on SmolLM2-135M."""
     warmup: Share = 0.05
-    """Share of training over which the learning rates rise from 0; they fall to a tenth by a cosine afterwards."""
+    """Share of training over which the learning rates rise from 0; they fall afterwards."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """How the learning rates fall: to a tenth of their peak by a cosine, or to 0 in a straight line."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay of AdamW on the adapters."""
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    """A gradient whose norm is larger is scaled down to it; 0 for none. The norm is in log.jsonl."""
     batch: Annotated[int | None, Field(ge=1)] = None
     """Sequences in one forward pass. Unset: 2 on a CPU, 8 on a GPU."""
     accumulate: Annotated[int, Field(ge=1)] = 1
@@ -173,6 +216,18 @@ class PretrainSection(TrainSection):
     """Length of the packed blocks, in tokens."""
     replay: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the blocks that come from corpus.replay."""
+    count_targets: Share = 0.9
+    """How much of each target is what the whole corpus's counts say comes next (n-grams over the extended vocabulary), in place of the one token that does; it falls to 0 towards the end. 0 for plain training."""
+    rows_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training in which the added rows train alone, before all else joins in with a warm-up of its own."""
+    evaluations: Annotated[int, Field(ge=0)] = 4
+    """How often bits per byte in both languages are measured on the way, evenly, the last time at the end; 0 for never. On held-out documents that the final evaluation leaves out, where there are enough."""
+    evaluation_bytes: Annotated[int, Field(ge=1000, le=48_000)] = 12_000
+    """Held-out text of each language that such an evaluation reads, in bytes."""
+    evaluation_share: Share = 0.05
+    """The evaluations together take about this share of the training time at most: they read less text where that is not enough, or are left out."""
+    patience: Annotated[int | None, Field(ge=1)] = None
+    """Stop after so many evaluations that were no better in the new language, and keep the best evaluated state. Unset: train to the end and keep the last."""
 
 
 class InstructSection(TrainSection):
@@ -188,6 +243,8 @@ class InstructSection(TrainSection):
     """Which rows of embed_tokens and lm_head train: all, the added ones alone, or none."""
     learning_rate: Rate = 1e-4
     """Peak learning rate of the adapters."""
+    new_rows_learning_rate: Rate | None = 5e-5
+    """Peak learning rate of the added embedding rows, with embeddings full or new_rows. They are trained by now."""
 
 
 class EvaluateSection(Section):
@@ -203,6 +260,10 @@ class EvaluateSection(Section):
     """Prompts for the samples. None: openings of held-out documents, and questions where there is chat data."""
     sample_tokens: Annotated[int, Field(ge=0)] = 40
     """Length of each sample, in tokens; 0 for none."""
+    control: bool = False
+    """Also train, each for as long as the run took up to its pretrained checkpoint, the same base without new tokens (control) and the plain way with the same tokens as AddedTokens (plain), and compare: it triples the time."""
+    tasks: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_no_blank)] = ()
+    """Tasks of lm-evaluation-harness (extra: lm-eval) for the base and the last checkpoint: names, which it downloads, or YAML files of one's own."""
 
 
 class ExportSection(Section):

@@ -8,75 +8,130 @@ tokenizers.
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from fastvocab.errors import DataError
-from fastvocab.model import load, text
+from fastvocab.evaluate import intervals
+from fastvocab.model import text
+from fastvocab.model.nats import nats as log_losses
 from fastvocab.tokenizer.measure import WORD
 from fastvocab.unicode import UNSPACED, dominant_scripts, letter_scripts
 
-#: Tokens in one forward pass, padding counted: 1,024 x 128,256 logits in float32 are 0.5 GB.
-_BATCH_TOKENS = 1024
+#: Text that pieces are drawn from, as a multiple of what is scored: reading on would cost more than it tells.
+_POOL = 20
 
 
-def bits_per_byte(model: Any, tok: Any, pieces: Sequence[str]) -> dict[str, float | None]:
-    """Score ``pieces`` (text) with a causal LM.
+class Pieces(NamedTuple):
+    """Text to score, in pieces, and which document each is from."""
+
+    texts: list[str]
+    documents: list[int]
+
+    @property
+    def bytes(self) -> int:
+        """Their size in UTF-8."""
+        return sum(len(piece.encode("utf-8")) for piece in self.texts)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model makes of some pieces.
+
+    Attributes:
+        figures: for the record (`score`).
+        nats: -log p of each document's pieces, (documents,).
+    """
+
+    figures: dict[str, Any]
+    nats: list[float]
+
+
+def choose(documents: Iterable[str], *, size: int, limit: int, seed: int) -> Pieces:
+    """Pieces of at most ``size`` bytes drawn from as many documents as there are, ``limit`` bytes together.
+
+    Drawn, not taken from the beginning: 16 kB from the beginning of a corpus of essays are six documents, drawn from
+    all of it 13, and an interval over documents is that much better.
+    """
+    texts: list[str] = []
+    owners: list[int] = []
+    pool = 0
+    for number, document in enumerate(documents):
+        for piece in text.cut(document, size):
+            texts.append(piece)
+            owners.append(number)
+            pool += len(piece.encode("utf-8"))
+        if pool >= _POOL * limit:
+            break
+    order = list(range(len(texts)))
+    random.Random(seed).shuffle(order)
+    total, drawn = 0, []
+    for index in order:
+        if total >= limit:
+            break
+        drawn.append(index)
+        total += len(texts[index].encode("utf-8"))
+    drawn.sort()
+    numbers = {owner: i for i, owner in enumerate(dict.fromkeys(owners[index] for index in drawn))}
+    return Pieces([texts[i] for i in drawn], [numbers[owners[i]] for i in drawn])
+
+
+def score(model: Any, tok: Any, pieces: Pieces, *, new_ids: range = range(0), seed: int = 0) -> Score:
+    """Score ``pieces`` with a causal LM.
 
     Matrix products run in bfloat16 on CPUs that have it, as in training; sums are float64.
 
+    Args:
+        new_ids: the tokens that were added, whose use is counted.
+        seed: of the interval.
+
     Returns:
-        ``bits_per_byte``, ``bytes``, ``tokens`` (without BOS: the decode steps that the text would take),
-        ``tokens_per_word`` (None in scripts without spaces), ``tokens_per_character``, ``bytes_per_token``, ``pieces``.
+        A `Score` with the figures ``bits_per_byte``, ``interval`` (95%, over documents), ``documents``,
+        ``too_few_documents`` (for the interval to mean anything), ``bytes``, ``tokens`` (without BOS: the decode
+        steps that the text would take), ``tokens_per_word`` (None in scripts without spaces),
+        ``tokens_per_character``, ``bytes_per_token``, ``pieces``, and with ``new_ids`` also ``new_tokens``:
+        ``count``, ``used`` (how many of them occur), ``used_share``, ``share_of_tokens``.
 
     Raises:
         DataError: if there is no text.
     """
-    import torch
-
-    size = sum(len(piece.encode("utf-8")) for piece in pieces)
+    size = pieces.bytes
     if not size:
         raise DataError(
             "there is no held-out text to measure on", fix="give more text, or a larger corpus.heldout"
         )
     start = text.bos_id(tok)
-    rows = [[start, *ids] for ids in text.encode(tok, list(pieces))]
-    nats, device = 0.0, model.get_input_embeddings().weight.device
-    model.eval()
-    with torch.inference_mode(), load.autocast():
-        for batch in _batches(rows):
-            width = max(map(len, batch))
-            ids = torch.zeros(len(batch), width, dtype=torch.long)
-            mask = torch.zeros(len(batch), width, dtype=torch.long)
-            for index, row in enumerate(batch):
-                ids[index, : len(row)] = torch.tensor(row)
-                mask[index, : len(row)] = 1
-            ids, mask = ids.to(device), mask.to(device)
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-            picked = logits.gather(-1, ids[:, 1:, None])[..., 0] - torch.logsumexp(logits, -1)
-            nats -= float((picked * mask[:, 1:]).double().sum())
+    rows = [[start, *ids] for ids in text.encode(tok, pieces.texts)]
+    count = max(pieces.documents) + 1
+    nats, sizes = [0.0] * count, [0] * count
+    for document, piece, found in zip(pieces.documents, pieces.texts, log_losses(model, rows)):
+        nats[document] += found
+        sizes[document] += len(piece.encode("utf-8"))
     tokens = sum(len(row) - 1 for row in rows)
-    spaced = not dominant_scripts(sum((letter_scripts(p) for p in pieces), Counter())) & UNSPACED
-    words = sum(len(WORD.findall(piece)) for piece in pieces)
-    return {
-        "bits_per_byte": nats / math.log(2) / size,
+    low, high = intervals.ratio(nats, sizes, seed=seed)
+    spaced = not dominant_scripts(sum((letter_scripts(p) for p in pieces.texts), Counter())) & UNSPACED
+    words = sum(len(WORD.findall(piece)) for piece in pieces.texts)
+    figures: dict[str, Any] = {
+        "bits_per_byte": sum(nats) / math.log(2) / size,
+        "interval": [low / math.log(2), high / math.log(2)],
+        "documents": count,
+        "too_few_documents": not intervals.is_meaningful(count),
         "bytes": size,
         "tokens": tokens,
         "tokens_per_word": tokens / max(1, words) if spaced else None,
-        "tokens_per_character": tokens / sum(map(len, pieces)),
+        "tokens_per_character": tokens / sum(map(len, pieces.texts)),
         "bytes_per_token": size / max(1, tokens),
-        "pieces": len(pieces),
+        "pieces": len(pieces.texts),
     }
-
-
-def _batches(rows: list[list[int]]) -> Iterator[list[list[int]]]:
-    """Rows of like length together, so that padding costs little."""
-    batch: list[list[int]] = []
-    for row in sorted(rows, key=len, reverse=True):
-        if batch and (len(batch) + 1) * len(batch[0]) > _BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
+    if new_ids:
+        used = Counter(i for row in rows for i in row[1:] if i in new_ids)
+        figures["new_tokens"] = {
+            "count": len(new_ids),
+            "used": len(used),
+            "used_share": len(used) / len(new_ids),
+            "share_of_tokens": used.total() / max(1, tokens),
+        }
+    return Score(figures, nats)

@@ -26,10 +26,31 @@ def generate(
     Returns:
         The new text of each, special tokens left out. Rows of the matrix that no token has are never sampled.
     """
+    ids = continuations(
+        model, tok, prompts, max_new_tokens=max_new_tokens, chat=chat, temperature=temperature
+    )
+    return decode(tok, ids)
+
+
+def decode(tok: Any, ids: list[list[int]]) -> list[str]:
+    """The text of what `continuations` gives."""
+    return tok.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def continuations(
+    model: Any,
+    tok: Any,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    chat: bool = False,
+    temperature: float = 0.0,
+) -> list[list[int]]:
+    """`generate`, as the ids of each continuation, without special tokens and padding."""
     import torch
 
     if not prompts or not max_new_tokens:
-        return ["" for _ in prompts]
+        return [[] for _ in prompts]
     rows = [_prompt_ids(tok, prompt, chat) for prompt in prompts]
     width = max(map(len, rows))
     pad = tok.pad_token_id if tok.pad_token_id is not None else text.bos_id(tok)
@@ -48,7 +69,8 @@ def generate(
             pad_token_id=pad,
             **sampling,
         )
-    return tok.batch_decode(out[:, width:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    special = {*tok.all_special_ids, pad}
+    return [[i for i in row if i not in special] for row in out[:, width:].tolist()]
 
 
 def _prompt_ids(tok: Any, prompt: str, chat: bool) -> list[int]:

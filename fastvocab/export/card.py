@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from fastvocab import console, facts, table
+from fastvocab import console, facts, outcome, table
 from fastvocab.export import front_matter
 from fastvocab.facts import Records
 from fastvocab.numbers import count, duration, number, size
@@ -34,6 +34,7 @@ def card(records: Records) -> str:
         f"# {_title(records)}",
         " ".join(map(_escape, table.sentences(records))),
         _measured(records),
+        _control(records),
         _how_to_use(_has_template(records)),
         _making(records),
         _data(records),
@@ -111,10 +112,24 @@ def _measured(records: Records) -> str:
     legend = (
         "Columns are the points at which it was measured: `base` is the model before; `extend` has new rows "
         "and no training; then after continual pretraining (`pretrain`) and instruction tuning (`instruct`), "
-        "where they were done. A decode step makes one token. Bits per byte compare models with different "
-        "tokenizers: the same text, each piece scored after a BOS."
+        "where they were done; `control` and `plain`, where they are there, are other models, trained for the "
+        "same time without new tokens and in the plain way. A decode step makes one token. Bits per byte compare "
+        "models with different tokenizers: the same text, each piece scored after a BOS."
     )
     return "## Before and after\n\n" + "\n".join(lines) + "\n\n" + legend
+
+
+def _control(records: Records) -> str:
+    columns, rows = outcome.table(records)
+    if not columns:
+        return ""
+    lines = [
+        "| | " + " | ".join(map(_cell, columns)) + " |",
+        "|---|" + "---:|" * len(columns),
+        *("| " + " | ".join(map(_cell, (label, *cells))) + " |" for label, cells in rows),
+    ]
+    said = " ".join(map(_escape, outcome.sentences(records)))
+    return f"## What the extension gained\n\n{said}\n\n" + "\n".join(lines)
 
 
 def _how_to_use(template: bool) -> str:
@@ -274,13 +289,18 @@ def _limits(records: Records) -> str:
         items.append("The new rows have not been trained: the model does not write the new language yet.")
     measured = facts.points(records)
     if measured:
-        scored = number([*measured.values()][-1], "target", "bytes")
+        last = [*facts.line(records).values()][-1]
+        scored, documents = (number(last, "target", name) for name in ("bytes", "documents"))
+        known = [f"{count(scored)} bytes of the new language"] if scored else []
+        known += [f"from {count(documents)} documents"] if documents else []
         items.append(
             "Measured on held-out text"
-            + (f" ({count(scored)} bytes of the new language)" if scored else "")
+            + (f" ({' '.join(known)})" if known else "")
             + ": tokens per word, bits per byte, decode steps. It is a small sample of the same sources; "
             "other text may differ."
         )
+        if documents and (last.get("target") or {}).get("too_few_documents"):
+            items.append("These are too few documents for the intervals to be trusted.")
         if not any(number(p, "original", "bits_per_byte") is not None for p in measured.values()):
             items.append("What was forgotten of the original language was not measured.")
         if "control" not in measured:

@@ -2,72 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fastvocab import console, files
 from fastvocab.errors import ModelError
 from fastvocab.model import checkpoint, initialise, load, manifest, reference, text
+from fastvocab.model.initialise import named, unsloth_own
+from fastvocab.model.initialise.task import TEXT_BYTES, Task
+from fastvocab.model.new_tokens import NewTokens
 from fastvocab.model.reference import Base
-
-Init = Literal["calibrated", "subtokens", "mean"]
-
-#: Text whose tokens are counted for `initialise.calibrate`: tokenizing it takes 2 s.
-_COUNTED_BYTES = 4_000_000
-
-
-@dataclass(frozen=True)
-class NewTokens:
-    """The tokens that a tokenizer gained: ids, spellings, and what the base reads in their place."""
-
-    ids: range
-    spellings: list[str]
-    base_ids: list[list[int]]
-
-    @classmethod
-    def read(cls, tokenizer_folder: Path) -> NewTokens:
-        """From ``new_tokens.jsonl`` of the tokenizer stage (ids in order, without a gap).
-
-        Raises:
-            ModelError: not there, or not what that stage writes.
-        """
-        path = tokenizer_folder / "new_tokens.jsonl"
-        try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            ids = [row["id"] for row in rows]
-            found = cls(range(ids[0], ids[-1] + 1), [r["token"] for r in rows], [r["base_ids"] for r in rows])
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise ModelError(
-                f"{path} is no list of new tokens: {type(error).__name__}: {error}",
-                rule="one JSON object a line with id, token, base_ids",
-                fix="make it with fastvocab tokenizer merge",
-            ) from error
-        if ids != list(found.ids):
-            raise ModelError(f"{path}: the ids of the new tokens do not follow one another")
-        return found
-
-    def check(self, before: dict[str, int], after: dict[str, int]) -> None:
-        """Refuse a tokenizer that was made for another base: its rows would be laid over live ones.
-
-        Args:
-            before, after: vocabularies (token to id) of the base and of the extended tokenizer.
-
-        Raises:
-            ModelError: an old id is among the new ones, has another token, or is gone.
-        """
-        old, kept = set(before.values()), set(after.values()) - set(self.ids)
-        taken, moved = old & set(self.ids), [t for t, i in before.items() if after.get(t, i) != i]
-        if taken or moved or old != kept:
-            example = f"id {min(taken or old ^ kept)}" if taken or not moved else repr(moved[0])
-            raise ModelError(
-                f"the tokenizer was made for another base: {len(taken)} of its new ids are the base's own, "
-                f"{len(moved)} tokens have other ids, {len(old ^ kept)} ids are in one of the two alone, "
-                f"such as {example}",
-                rule="an extended tokenizer keeps every id of its base, and its new ids are beyond them",
-                fix="merge again with this base: fastvocab tokenizer merge --base BASE ...",
-            )
 
 
 def resize(model: Any, rows: int) -> None:
@@ -77,7 +22,15 @@ def resize(model: Any, rows: int) -> None:
             model.resize_token_embeddings(rows, mean_resizing=False)
 
 
-def grow(model: Any, tokenizer: Any, ids: range, spellings: list[str], *, rows: int | None = None) -> None:
+def grow(
+    model: Any,
+    tokenizer: Any,
+    ids: range,
+    names: list[str],
+    *,
+    rows: int | None = None,
+    way: unsloth_own.Way = "mean",
+) -> None:
     """Give the model rows up to ``ids.stop`` through unsloth's ``add_new_tokens``.
 
     Args:
@@ -85,17 +38,21 @@ def grow(model: Any, tokenizer: Any, ids: range, spellings: list[str], *, rows: 
         tokenizer: its own tokenizer; it is used up (``add_new_tokens`` puts AddedTokens into it, and the merged
             tokenizer takes its place).
         ids: ids of the new tokens; a padded base already has rows for some or all of them.
-        spellings: their spellings in the merged vocabulary.
+        names: their spellings in the merged vocabulary, or what `unsloth_own.names` calls them.
         rows: of the matrix in the end, where it is to have more than tokens.
+        way: how ``add_new_tokens`` starts the rows.
     """
+    import torch
     from unsloth_zoo.tokenizer_utils import add_new_tokens
 
     old_rows = model.get_input_embeddings().weight.shape[0]
     needed = max(old_rows, ids.stop, rows or 0)
+    # add_new_tokens counts from len(tokenizer); past a gap in the base's own ids the rows from there on are live
+    first = len(tokenizer)
+    live = {part: w[first : ids.start].detach().clone() for part, w in load.embedding_weights(model).items()}
     with console.quiet():
         if ids:
-            add_new_tokens(model, tokenizer, new_tokens=list(spellings))
-        # add_new_tokens counts from len(tokenizer); ids beyond a gap in the base's own ids need more rows
+            add_new_tokens(model, tokenizer, new_tokens=list(names), method=way)
         resize(model, needed)
     found = model.get_input_embeddings().weight.shape[0]
     if found < needed or model.get_output_embeddings().weight.shape[0] != found:
@@ -103,6 +60,11 @@ def grow(model: Any, tokenizer: Any, ids: range, spellings: list[str], *, rows: 
             f"the model has {found} rows after add_new_tokens and needs {needed}",
             rule="input and output embeddings must have a row for each token",
         )
+    if ids and first < ids.start:
+        with torch.no_grad():
+            for part, weight in load.embedding_weights(model).items():
+                weight[ids.start : ids.stop] = weight[first : first + len(ids)].clone()
+                weight[first : first + len(live[part])] = live[part]
 
 
 def extend(
@@ -110,12 +72,13 @@ def extend(
     base: Base,
     tokenizer_folder: Path,
     *,
-    init: Init,
+    init: str,
     seed: int,
     load_in_4bit: bool = False,
     block: int = 2048,
-    target_text: Path | None = None,
-    original_text: Path | None = None,
+    target_text: Path | Iterable[str] | None = None,
+    original_text: Path | Iterable[str] | None = None,
+    descriptions: Path | str | None = None,
     calibration_bytes: int = 40_000,
     pad_to_multiple_of: int | None = None,
 ) -> dict[str, Any]:
@@ -124,53 +87,63 @@ def extend(
     A base that is a checkpoint keeps its rows, its adapter and its lineage; the new one stands on the same plain model.
 
     Args:
-        init: see `initialise`.
-        target_text, original_text: jsonl that ``calibrated`` reads; without original text only the target counts.
+        init: as ``extend.init`` has it: a method of `initialise`, ``clone:TOKEN``, or ``auto``.
+        target_text, original_text: jsonl or documents that ``calibrated`` and ``auto`` read; without original text
+            only the target counts.
+        descriptions: JSON that ``description`` and ``auto`` read.
         pad_to_multiple_of: rows without a token are added until the matrix is so long (`initialise.silence`).
 
     Returns:
-        Figures: rows before and after, trained norms, calibration shares, device.
+        Figures: rows before and after, the method that was taken with its notes, norms, device; after ``auto`` the
+        table of its probe.
+
+    Raises:
+        ModelError: a tokenizer of another base, or an ``init`` that cannot be done with what is given.
     """
     import torch
 
     new, extended = NewTokens.read(tokenizer_folder), text.tokenizer(tokenizer_folder)
     # not the tokenizer that comes with the model: unsloth may have given that one a padding token
-    new.check(text.tokenizer(base.tokenizer_folder).get_vocab(), extended.get_vocab())
-    model, tokenizer = checkpoint.on_base(base, load_in_4bit=load_in_4bit, block=block, seed=seed)
+    own = text.tokenizer(base.tokenizer_folder)
+    new.check(own.get_vocab(), extended.get_vocab())
+    method, _, token = init.partition(":")
+    task = Task(
+        new,
+        own,
+        extended,
+        seed=seed,
+        target=_pieces(target_text),
+        original=_pieces(original_text),
+        calibration_bytes=calibration_bytes,
+        reference=token,
+        descriptions=named.read_descriptions(descriptions) if descriptions else {},
+    )
+    initialise.check(method, task)
+    model, _ = checkpoint.on_base(base, load_in_4bit=load_in_4bit, block=block, seed=seed)
     earlier: dict[str, Any] = {}
     parent: dict[str, Any] = {}
     if base.checkpoint:
         earlier = manifest.read(base.checkpoint)
         parent = {"stage": earlier["stage"], "checkpoint": checkpoint.digest(base.checkpoint)}
     old_rows = model.get_input_embeddings().weight.shape[0]
-    used = len(tokenizer)
     torch.manual_seed(seed)
     multiple = pad_to_multiple_of or 1
     needed = max(old_rows, new.ids.stop)
     causal = model.get_base_model() if earlier.get("lora") else model
-    grow(causal, tokenizer, new.ids, new.spellings, rows=-(-needed // multiple) * multiple)
+    way = unsloth_own.WAYS.get(method, "mean")
+    names = new.spellings if way == "mean" else unsloth_own.names(new, own.get_vocab())
+    used_up = text.tokenizer(base.tokenizer_folder)
+    grow(causal, used_up, new.ids, names, rows=-(-needed // multiple) * multiple, way=way)
     figures: dict[str, Any] = {
         "device": load.device(),
-        "init": init,
         "tied": load.is_tied(model),
-        "base_tokens": used,
+        "base_tokens": len(own),
         "tokens": len(extended),
         "base_rows": old_rows,
         "rows": model.get_input_embeddings().weight.shape[0],
         "parameters": sum(p.numel() for p in model.parameters()),
+        **initialise.start(method, model, task),
     }
-    if init != "mean":  # add_new_tokens has left the mean
-        for weight in load.embedding_weights(model).values():
-            initialise.subtoken_mean(weight, new.ids.start, new.base_ids)
-    if init == "calibrated":
-        assert target_text is not None, "calibrated reads text of the new language"
-        pieces = [
-            list(text.pieces(extended, text.documents(path), limit=calibration_bytes)) if path else []
-            for path in (target_text, original_text)
-        ]
-        everything = text.pieces(extended, text.documents(target_text), limit=_COUNTED_BYTES)
-        counts = initialise.count(everything, figures["rows"])
-        figures["calibration"] = initialise.calibrate(model, pieces[0], pieces[1], new.ids, counts)
     if figures["rows"] > needed:
         figures["padding"] = initialise.silence(
             model, range(needed, figures["rows"]), len(extended), seed=seed
@@ -184,11 +157,19 @@ def extend(
         base=root,
         stage="extend",
         new_ids=new.ids,
-        init=init,
+        init=figures["init"],
         load_in_4bit=load.is_quantized(causal),
         lora=earlier.get("lora"),
         lineage=[*earlier["lineage"], parent] if earlier else [],
-        extensions=[*earlier.get("extensions", []), checkpoint.extension(new.ids, init)],
+        extensions=[*earlier.get("extensions", []), checkpoint.extension(new.ids, figures["init"])],
     )
     figures["bytes"] = sum(f["bytes"] for f in files.describe(folder))
     return figures
+
+
+def _pieces(source: Path | Iterable[str] | None) -> list[str]:
+    """The first `TEXT_BYTES` of documents, or of a jsonl file of them, in pieces of at most 2 kB."""
+    if source is None:
+        return []
+    documents = text.documents(source) if isinstance(source, Path) else source
+    return text.byte_pieces(documents, size=2048, limit=TEXT_BYTES)

@@ -199,8 +199,8 @@ def _wrapped(model: Any) -> list[Any]:
 
 def embedding_weights(model: Any) -> dict[str, Any]:
     """The live matrices by part, ``(rows, width)``: trained copies where PEFT made them, one entry if tied."""
-    weights = {"embed_tokens": _live(model.get_input_embeddings())}
-    head = _live(model.get_output_embeddings())
+    weights = {"embed_tokens": live(model.get_input_embeddings())}
+    head = live(model.get_output_embeddings())
     if head is not weights["embed_tokens"]:
         weights["lm_head"] = head
     return weights
@@ -215,7 +215,8 @@ def trained_rows(model: Any) -> dict[str, Any]:
     return found
 
 
-def _live(module: Any) -> Any:
+def live(module: Any) -> Any:
+    """The weight of an embedding or head: the trained copy where PEFT made one."""
     copies = getattr(module, "modules_to_save", None)
     if copies is not None and "default" in copies:
         return copies["default"].weight

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,7 @@ import torch
 from torch.nn import functional
 
 from fastvocab.errors import ModelError
+from fastvocab.model import load
 
 #: Elements of a chunk of logits: 256 MB in 16 bits. Each chunk reads the whole head twice, so small ones cost time.
 CHUNK = 128 * 1024 * 1024
@@ -36,7 +37,7 @@ _PLAIN = {"llama", "mistral", "qwen2", "qwen3", "gemma", "olmo2", "phi3", "smoll
 _TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
-def open_rows(model: Any, new_ids: range) -> None:
+def open_rows(model: Any, new_ids: range) -> Callable[[], None]:
     """Make the rows ``new_ids`` of a model's embedding matrices the only ones of them that train, in place.
 
     Call it after LoRA was put on (PEFT freezes what it finds). `load.trained_rows` then has the new parameters.
@@ -44,6 +45,9 @@ def open_rows(model: Any, new_ids: range) -> None:
     Args:
         model: a causal language model or its PEFT wrapper, matrices frozen.
         new_ids: ids of the added tokens; the same rows of both matrices where these are two.
+
+    Returns:
+        what takes it back: the modules are as they were, what the rows learnt stays in the matrices.
 
     Raises:
         ModelError: no row to train, or the matrices are not ones that this can be done to.
@@ -64,10 +68,23 @@ def open_rows(model: Any, new_ids: range) -> None:
             )
     rows = _parameter(embedding.weight, new_ids)
     tied = head.weight is embedding.weight
-    _install(embedding, _RowsEmbedding, rows, new_ids)
-    _install(head, _RowsLinear, rows if tied else _parameter(head.weight, new_ids), new_ids)
+    closing = [
+        _install(embedding, _RowsEmbedding, rows, new_ids),
+        _install(head, _RowsLinear, rows if tied else _parameter(head.weight, new_ids), new_ids),
+    ]
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own = causal.__dict__.get("forward")
     causal.forward = types.MethodType(_forward if _is_plain(causal) else _forward_with_logits, causal)
+
+    def close() -> None:
+        for undo in reversed(closing):  # of a tied matrix the first one knows whether it trained
+            undo()
+        if own is None:
+            del causal.forward
+        else:
+            causal.forward = own
+
+    return close
 
 
 def _parameter(weight: Any, new_ids: range) -> Any:
@@ -76,15 +93,28 @@ def _parameter(weight: Any, new_ids: range) -> Any:
     return torch.nn.Parameter(slice_ if weight.dtype == torch.float32 else slice_.float())
 
 
-def _install(module: Any, kind: type, rows: Any, new_ids: range) -> None:
+def _install(module: Any, kind: type, rows: Any, new_ids: range) -> Callable[[], None]:
+    before, trained = type(module), module.weight.requires_grad
     # below the module's own class: a subclass that scales its output (Gemma 3) keeps doing so
     bases = (kind,) if type(module) in (torch.nn.Embedding, torch.nn.Linear) else (type(module), kind)
     module.__class__ = type(f"NewRows{type(module).__name__}", bases, {})
     module.weight.requires_grad_(False)
     module.new_rows, module.new_ids = rows, new_ids
     # the matrix has them: whoever saves or copies the model's state finds the names that it had before
-    module.register_state_dict_pre_hook(lambda module, *_: _refresh(module))
-    module.register_state_dict_post_hook(_without_rows)
+    hooks = [
+        module.register_state_dict_pre_hook(lambda module, *_: _refresh(module)),
+        module.register_state_dict_post_hook(_without_rows),
+    ]
+
+    def undo() -> None:
+        _refresh(module)
+        for hook in hooks:
+            hook.remove()
+        del module.new_rows, module.new_ids
+        module.__class__ = before
+        module.weight.requires_grad_(trained)
+
+    return undo
 
 
 def _without_rows(module: Any, state: dict[str, Any], prefix: str, metadata: Any) -> None:
@@ -164,11 +194,14 @@ class _Project(torch.autograd.Function):
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """Sum of -log p(label) / divisor over positions, all gradients taken on the way, chunk by chunk."""
+    """Sum of -log p(label) / divisor over positions, all gradients taken on the way, chunk by chunk.
+
+    With ``counted`` targets the value is the same, and the gradient is that of the mixture of label and counts.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Any, rows: Any, weight: Any, labels: Any, first: int, divisor: float
+        ctx: Any, hidden: Any, rows: Any, weight: Any, labels: Any, first: int, divisor: float, counted: Any
     ) -> Any:
         positions = len(hidden)
         # matrix units work on 16 positions: 255 of them take 0.81 s, 256 take 0.57 s (256,000 x 2304, AMX)
@@ -187,6 +220,7 @@ class _CrossEntropy(torch.autograd.Function):
             part, target = hidden[start : start + size], labels[start : start + size, None]
             logits, real = functional.linear(part, weight), max(0, min(size, positions - start))
             logits[real:] = 0
+            at = start
             for raw, right in zip(logits[:real].split(few), target[:real].split(few)):
                 exact = space[: len(raw)].copy_(raw)
                 exact -= exact.amax(-1, keepdim=True)
@@ -195,7 +229,12 @@ class _CrossEntropy(torch.autograd.Function):
                 total += (mass.log() - chosen).sum()
                 # the gradient of the logits but for the divisor, in their own place: p - 1 at the label
                 exact /= mass
-                raw.copy_(exact.scatter_add_(-1, right, torch.full_like(chosen, -1.0)))
+                if counted is None:
+                    exact.scatter_add_(-1, right, torch.full_like(chosen, -1.0))
+                else:
+                    counted.subtract(exact, right, at)
+                raw.copy_(exact)
+                at += len(raw)
             to_hidden[start : start + size] = logits @ weight
             to_rows += (logits[:, first : first + len(rows)].T @ part).float()
         ctx.save_for_backward(to_hidden[:positions], to_rows)
@@ -207,27 +246,47 @@ class _CrossEntropy(torch.autograd.Function):
         to_hidden, to_rows = ctx.saved_tensors
         # in float32: a loss scale of 65536 is infinite in float16
         scale = outer / ctx.divisor
-        return (to_hidden.float() * scale).to(to_hidden.dtype), to_rows * scale, None, None, None, None
+        return (to_hidden.float() * scale).to(to_hidden.dtype), to_rows * scale, *(None,) * 5
 
 
-def loss(hidden: Any, head: Any, labels: Any, *, items: Any = None, ignore: int = -100) -> Any:
+def loss(
+    hidden: Any, head: Any, labels: Any, *, items: Any = None, ignore: int = -100, counted: Any = None
+) -> Any:
     """Causal-LM loss, shifted and averaged as transformers' ``ForCausalLMLoss`` does it.
 
     Args:
         hidden: (batch, length, width), the last hidden states.
-        head: the output embedding after `open_rows`, without bias.
+        head: the output embedding, without bias; its rows get a gradient after `open_rows`, or where it trains.
         labels: (batch, length), ``ignore`` where no loss is wanted.
         items: what the sum is divided by; None: the number of labels that count.
+        counted: `fastvocab.model.counts.Mixture` of the same positions: the gradient, not the value, is that of its
+            targets.
     """
-    _refresh(head)
     flat, wanted = hidden[:, :-1].flatten(0, 1), labels[:, 1:].flatten().to(hidden.device)
     keep = wanted != ignore
     if not bool(keep.all()):
         flat, wanted = flat[keep], wanted[keep]
+        counted = counted.only(keep.cpu()) if counted is not None else None
     divisor = float(items) if items is not None else float(len(wanted) or "nan")
-    return _CrossEntropy.apply(
-        _lower(flat), head.new_rows, _lower(head.weight), wanted, head.new_ids.start, divisor
-    )
+    weight = load.live(head)
+    if hasattr(head, "new_rows"):
+        _refresh(head)
+        rows, first = head.new_rows, head.new_ids.start
+    else:
+        rows, first = (weight if weight.requires_grad else weight[:0]), 0
+    return _CrossEntropy.apply(_lower(flat), rows, _lower(weight.detach()), wanted, first, divisor, counted)
+
+
+def open_loss(model: Any) -> bool:
+    """Let a model's forward pass take ``counted`` in training, whatever trains; False where its logits are not plain.
+
+    After `open_rows` it does already.
+    """
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if _is_plain(causal):
+        causal.forward = types.MethodType(_forward, causal)
+        return True
+    return False
 
 
 def _is_plain(causal: Any) -> bool:
@@ -281,10 +340,12 @@ def _forward(
     from transformers.modeling_outputs import CausalLMOutputWithPast
 
     items, ignore = more.pop("num_items_in_batch", None), more.pop("ignore_index", -100)
+    counted = more.pop("counted", None)
     head = self.get_output_embeddings()
     if head.weight.device.type == "cpu":
         hidden = self.get_decoder()(**given, **more).last_hidden_state
     else:  # unsloth's GPU forward prepares masks for its kernels; this is its own way to stop before the head
         with _switched_on("UNSLOTH_RETURN_HIDDEN_STATES"):
             hidden = type(self).forward(self, **given, labels=labels, **more).logits
-    return CausalLMOutputWithPast(loss=loss(hidden, head, labels, items=items, ignore=ignore))
+    value = loss(hidden, head, labels, items=items, ignore=ignore, counted=counted)
+    return CausalLMOutputWithPast(loss=value)

@@ -27,6 +27,11 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
         shutil.copyfile(beside, folder / beside.name)
 
 
+def rows(tokenizer: Any) -> int:
+    """Rows that a matrix needs for its tokens, gaps among their ids included."""
+    return max(tokenizer.get_vocab().values()) + 1
+
+
 def unused_ids(tokenizer: Any, rows: int) -> list[int]:
     """Ids below ``rows`` that no token has: the padding of a matrix, and gaps in the base's own ids."""
     used = set(tokenizer.get_vocab().values())

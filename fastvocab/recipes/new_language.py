@@ -24,7 +24,7 @@ EMBEDDED: dict[str, Any] = {
     "name": "smollm2-ukrainian",
     "corpus": {"train": "package:ua-gec", "replay": "package:pydoc-topics", "language": "uk"},
     "tokenizer": {"new_tokens": 8000},
-    "pretrain": {"minutes": 2.2, "save_minutes": 1, "embedding_learning_rate": 3e-4},
+    "pretrain": {"minutes": 2.2, "save_minutes": 1, "embeddings": "new_rows", "learning_rate": 1e-3},
     "instruct": {"train": "package:chatterbot-corpus/ukrainian", "minutes": 0.4, "save_minutes": 1},
     "evaluate": {"heldout_bytes": 16_000, "replay_bytes": 10_000, "sample_tokens": 24},
 }
@@ -71,6 +71,7 @@ def steps(run: Run) -> list[Step]:
             common.base(config),
             context.inputs["tokenizer"],
             init=config.extend.init,
+            descriptions=config.extend.descriptions,
             calibration_bytes=config.extend.calibration_bytes,
             pad_to_multiple_of=config.extend.pad_to_multiple_of,
             target_text=text / "train.jsonl",
@@ -99,17 +100,17 @@ def steps(run: Run) -> list[Step]:
         return packages | instruct(folder, **data, **training(config.instruct, context))
 
     def evaluate(folder: Path, context: Context) -> dict[str, Any]:
+        from fastvocab.control.stage import evaluate_with_control
         from fastvocab.evaluate.stage import evaluate
 
-        return evaluate(
-            folder,
-            base=common.base(config),
-            points={name: path for name, path in context.inputs.items() if name != "corpus"},
-            corpus=context.inputs["corpus"],
-            section=config.evaluate,
-            questions=[row["messages"][0]["content"] for row in common.chat(config, heldout=True)],
-            **precision,
-        )
+        measured: dict[str, Any] = {"base": common.base(config), "corpus": context.inputs["corpus"]}
+        measured |= {"section": config.evaluate, "points": {name: context.inputs[name] for name in points}}
+        measured["questions"] = [row["messages"][0]["content"] for row in common.chat(config, heldout=True)]
+        if not config.evaluate.control:
+            return evaluate(folder, **measured, **precision)
+        measured |= {"tokenizer": context.inputs["tokenizer"], "pretrain": config.pretrain}
+        saved: dict[str, Any] = {"key": context.key, "saves": context.saves, "records": run.records}
+        return evaluate_with_control(folder, **measured, **saved, **precision)
 
     def export(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.export.stage import export
@@ -118,11 +119,12 @@ def steps(run: Run) -> list[Step]:
 
     known: dict[str, Any] = {"base": config, **precision}
     words: dict[str, Any] = {"files": lambda: common.tokenizer_files(config), "seed": seed}
+    said: dict[str, Any] = {"sources": {"descriptions": config.extend.descriptions or ()}}
     given = {"train": config.corpus.train, "replay": config.corpus.replay}
     line = [
         common.step("corpus", config.corpus, corpus, sources=given),
         common.step("tokenizer", config.tokenizer, tokenizer, reads=("corpus",), base=config, **words),
-        common.step("extend", config.extend, extend, reads=("corpus", "tokenizer"), **known),
+        common.step("extend", config.extend, extend, reads=("corpus", "tokenizer"), **said, **known),
         common.step("pretrain", config.pretrain, pretrain, reads=("corpus", "extend"), **known),
     ]
     points = ["extend", "pretrain"]
@@ -131,7 +133,8 @@ def steps(run: Run) -> list[Step]:
         line.append(common.step("instruct", config.instruct, instruct, reads=("pretrain",), **chat, **known))
         points.append("instruct")
     last = points[-1]
-    line.append(common.step("evaluate", config.evaluate, evaluate, reads=("corpus", *points), **known))
+    reads = ("corpus", *(["tokenizer"] if config.evaluate.control else []), *points)
+    line.append(common.step("evaluate", config.evaluate, evaluate, reads=reads, **known))
     if config.export.to:
         line.append(common.step("export", config.export, export, reads=(last, "evaluate"), base=config))
     return line

@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from fastvocab import console, facts, files, table
+from fastvocab import console, facts, files, outcome, table
 from fastvocab.config import STAGES
 from fastvocab.facts import Records
 from fastvocab.numbers import count, duration, is_number, joined, number, size
@@ -25,8 +25,13 @@ NAME = "report.html"
 #: What HTML has no place for, and lone surrogates, which UTF-8 has none for.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
 _PURPOSE = {"pretrain": "Continual pretraining", "instruct": "Instruction tuning"}
+_RATES = {
+    "learning_rate": "adapters",
+    "embedding_learning_rate": "embedding rows",
+    "new_rows_learning_rate": "new rows",
+}
 #: Points whose name does not say what they are.
-_POINT = {"base": "before", "extend": "untrained"}
+_POINT = {"base": "before", "extend": "untrained", "control": "no new tokens", "plain": "plain way"}
 
 
 def write(run_folder: Path) -> Path:
@@ -72,7 +77,9 @@ def html(records: Records, name: str, *, config: str | None = None) -> str:
         sentences=table.sentences(records),
         unfinished=facts.unfinished(records),
         columns=[(column, _POINT.get(column, "")) for column in columns],
+        own=sum(column not in facts.OTHER_WAYS for column in columns),
         rows=rows,
+        control=_control(records, Markup),
         vocabulary=_vocabulary(records, Markup),
         corpus=_corpus(records),
         training=[t for stage in _PURPOSE if (t := _training(records, stage, Markup))],
@@ -93,7 +100,7 @@ def _vocabulary(records: Records, markup: Callable[[str], str]) -> dict[str, Any
         return None
     groups = [(facts.language(records) or "new language", gain.before, gain.after)]
     key = f"tokens_per_{gain.unit}"
-    original = [number(p, "original", key) for p in facts.points(records).values()]
+    original = [number(p, "original", key) for p in facts.line(records).values()]
     if len(original) > 1 and original[0] and original[-1]:
         groups.append(("original", original[0], original[-1]))
     label = "; ".join(f"{name}: {before:.2f} before, {after:.2f} after" for name, before, after in groups)
@@ -104,6 +111,22 @@ def _vocabulary(records: Records, markup: Callable[[str], str]) -> dict[str, Any
         "facts": facts.tokenizer(records),
         "fewer": figures.get("fewer_because") if (figures := facts.figures(records, "tokenizer")) else None,
         "proofs": facts.proofs(records),
+    }
+
+
+def _control(records: Records, markup: Callable[[str], str]) -> dict[str, Any] | None:
+    """The arms beside each other: sentences, table and curves."""
+    columns, rows = outcome.table(records)
+    if not columns:
+        return None
+    curves = [plots.Line(label, points) for label, points in outcome.curves(records).items()]
+    ends = joined(f"{line.label} {line.points[-1][1]:.3f}" for line in curves)
+    return {
+        "sentences": outcome.sentences(records),
+        "columns": columns,
+        "rows": rows,
+        "svg": markup(plots.lines("control", curves, xlabel="minutes", marked=True)) if curves else None,
+        "label": f"Bits per byte over time, preparation counted in; at the end: {ends}",
     }
 
 
@@ -120,15 +143,21 @@ def _training(records: Records, stage: str, markup: Callable[[str], str]) -> dic
     found = records[stage].figures
     log = _read_log(records[stage].folder / "log.jsonl")
     loss = _curve(log, "loss", "loss of each step")
-    rates = [
+    rates = [line for key, label in _RATES.items() if (line := _curve(log, key, label)).points]
+    looks = [
         line
-        for key, label in (("learning_rate", "adapters"), ("embedding_learning_rate", "embedding rows"))
+        for key, label in (
+            ("target_bits_per_byte", "new language"),
+            ("original_bits_per_byte", "original language"),
+        )
         if (line := _curve(log, key, label)).points
     ]
     shown: list[tuple[str, str, Callable[[float], str]]] = [
         ("steps", "steps", count),
         ("tokens", "tokens", count),
+        ("bytes", "text of the new language", size),
         ("seconds_training", "time in training", duration),
+        ("seconds_evaluating", "measuring on the way", duration),
         ("tokens_per_second", "tokens per second", count),
         ("trainable_parameters", "trainable parameters", count),
         ("peak_memory_bytes", "peak memory", size),
@@ -148,6 +177,9 @@ def _training(records: Records, stage: str, markup: Callable[[str], str]) -> dic
         f"to {loss.points[-1][1]:.3f}"
         if loss.points
         else "",
+        "looks": markup(plots.lines(f"looks-{stage}", looks, xlabel="step", marked=True)) if looks else None,
+        "looks_label": "Bits per byte on the way, of held-out text; at the end: "
+        + joined(f"{line.points[-1][1]:.3f} in the {line.label}" for line in looks),
         "rates": markup(plots.lines(f"rates-{stage}", rates, xlabel="step", scientific=True))
         if rates
         else None,

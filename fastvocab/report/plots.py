@@ -17,13 +17,14 @@ from fastvocab import console
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_TEXT, _GRID, _FIRST, _SECOND = "#010203", "#040506", "#070809", "#0a0b0c"
+_TEXT, _GRID, _FIRST, _SECOND, _THIRD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
 #: Stand-in colours and what the page calls them. ``var()`` works in style attributes, as matplotlib writes.
 _COLOURS = {
     _TEXT: "currentColor",
     _GRID: "var(--line)",
     _FIRST: "var(--series-1)",
     _SECOND: "var(--series-2)",
+    _THIRD: "var(--series-3)",
 }
 #: Width in inches: at 72 points each it fills a phone's screen with text that is still readable.
 _WIDTH = 5.0
@@ -60,13 +61,20 @@ class Line(NamedTuple):
 
 
 def lines(
-    name: str, curves: Sequence[Line], *, xlabel: str, smooth: bool = False, scientific: bool = False
+    name: str,
+    curves: Sequence[Line],
+    *,
+    xlabel: str,
+    marked: bool = False,
+    smooth: bool = False,
+    scientific: bool = False,
 ) -> str:
-    """Up to two curves over a common axis, told apart by dashes as well as by colour.
+    """Up to three curves over a common axis, told apart by dashes as well as by colour.
 
     Args:
         name: unique on the page; makes ids unique and repeatable.
         curves: non-empty curves.
+        marked: draw each point, where there are few.
         smooth: draw the points thin and a running mean of a tenth of them over it.
         scientific: label the vertical axis as 2e-4 rather than 0.0002.
 
@@ -79,12 +87,12 @@ def lines(
 
     with rc_context({**_SETTINGS, "svg.hashsalt": name}):
         figure, axes = _axes(2.4)
-        for curve, colour, style in zip(curves, (_FIRST, _SECOND), ("-", "--")):
+        for curve, colour, style in zip(curves, (_FIRST, _SECOND, _THIRD), ("-", "--", ":")):
             x, y = zip(*_thinned(curve.points))
             many = smooth and len(y) >= 20
-            marker = "o" if len(y) == 1 else None
+            marker = "o" if len(y) == 1 or marked else None
             axes.plot(x, y, color=colour, linestyle=style, linewidth=0.9 if many else 1.8, label=curve.label,
-                      marker=marker, alpha=0.55 if many else 1.0)  # fmt: skip
+                      marker=marker, markersize=4 if marked else None, alpha=0.55 if many else 1.0)  # fmt: skip
             if many:
                 axes.plot(
                     x,
@@ -95,15 +103,16 @@ def lines(
                 )
         axes.set_xlabel(xlabel)
         axes.margins(x=0.02, y=0.08)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=not marked))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         if scientific:
             axes.set_ylim(bottom=0)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _scientific(value)))
         if len(axes.lines) > 1:
             # above the axes, where no curve can run through it
-            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(axes.lines), borderaxespad=0.2,
+                        columnspacing=1.2, handlelength=1.6)  # fmt: skip
         return _svg(figure, name)
 
 

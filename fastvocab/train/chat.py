@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastvocab.errors import DataError
+from fastvocab.train.data import Data, pad
 
 IGNORED = -100
 
@@ -57,11 +58,8 @@ def _ids(tok: Any, text: str) -> list[int]:
     return tok(text, add_special_tokens=False)["input_ids"]
 
 
-def dataset(rows: Iterable[dict[str, Any]], tok: Any, *, max_length: int) -> tuple[Any, dict[str, Any]]:
-    """A `datasets.Dataset` of conversations.
-
-    Returns:
-        (dataset, figures: rows, cut, dropped by reason, tokens with loss).
+def dataset(rows: Iterable[dict[str, Any]], tok: Any, *, max_length: int) -> Data:
+    """Conversations to train on, one a row; figures: rows, cut, dropped by reason, tokens with loss.
 
     Raises:
         DataError: if there is no template, or no row is left.
@@ -73,6 +71,7 @@ def dataset(rows: Iterable[dict[str, Any]], tok: Any, *, max_length: int) -> tup
             "the base model has no chat template", fix="give one with instruct.template=FILE (Jinja)"
         )
     out: list[dict[str, list[int]]] = []
+    numbers: list[int] = []
     counts: Counter[str] = Counter()
     for row in rows:
         counts["read"] += 1
@@ -82,9 +81,16 @@ def dataset(rows: Iterable[dict[str, Any]], tok: Any, *, max_length: int) -> tup
             continue
         counts["cut"] += len(ids) == max_length
         counts["loss_tokens"] += sum(label != IGNORED for label in labels)
+        numbers.append(counts["read"])
         out.append({"input_ids": ids, "labels": labels, "attention_mask": [1] * len(ids)})
     if not out:
         raise DataError(
             f"no chat row is left to train on: {dict(counts)}", fix="check instruct.train and max_length"
         )
-    return Dataset.from_list(out), {"rows": len(out), **counts}
+    return Data(
+        Dataset.from_list(out),
+        {"rows": len(out), **counts},
+        collate=pad,
+        origin=lambda row: f"number {numbers[row]} of the conversations to train on",
+        kind="conversation",
+    )

@@ -9,6 +9,7 @@ from typing import Any
 from fastvocab.config.models import InstructSection
 from fastvocab.errors import ConfigError
 from fastvocab.train import chat, stage
+from fastvocab.train.data import Data
 
 
 def template_text(section: InstructSection) -> str | None:
@@ -45,7 +46,7 @@ def instruct(
 ) -> dict[str, Any]:
     """Tune ``previous`` on ``rows`` (each ``{"messages": [...]}``) and write the new checkpoint to ``folder``."""
 
-    def prepare(tokenizer: Any, work: Path) -> tuple[Any, dict[str, Any]]:
+    def prepare(tokenizer: Any, work: Path) -> Data:
         return chat.dataset(rows(), tokenizer, max_length=section.max_length)
 
     return stage.train(

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fastvocab.config.models import PretrainSection
-from fastvocab.train import blocks, loop, stage
+from fastvocab.errors import ConfigError
+from fastvocab.model import checkpoint, manifest
+from fastvocab.train import blocks, budget, evaluation, stage
+from fastvocab.train.data import Data
 
 
 def pretrain(
@@ -23,19 +26,42 @@ def pretrain(
 ) -> dict[str, Any]:
     """Train the checkpoint ``previous`` on ``corpus`` (train.jsonl, replay.jsonl) and write the new one to ``folder``.
 
-    Returns:
-        Figures of `stage.train`, ``data`` with the number of blocks.
-    """
-    steps = loop.steps_for(section, length=section.block, rows=None)
-    needed = None if steps is None else math.ceil(steps * loop.batch_size(section) * section.accumulate)
+    Its heldout.jsonl and replay_heldout.jsonl are for evaluations on the way (`fastvocab.train.evaluation`).
 
-    def prepare(tokenizer: Any, work: Path) -> tuple[Any, dict[str, Any]]:
+    Returns:
+        Figures of `stage.train`; ``data`` tells of the blocks, ``evaluated_apart`` whether the evaluations on the way
+        read other text than the final ones do (None where there were to be none).
+
+    Raises:
+        ConfigError: a patience without evaluations.
+    """
+    if section.patience is not None and not section.evaluations:
+        raise ConfigError(
+            f"pretrain.patience is {section.patience}, and pretrain.evaluations is 0",
+            rule="training stops early by what its evaluations find",
+            fix="pretrain.evaluations=8, or leave pretrain.patience out",
+        )
+    steps = budget.steps_for(section, length=section.block, rows=None)
+    needed = None if steps is None else math.ceil(steps * budget.batch_size(section) * section.accumulate)
+
+    # over a base's own fragments counts say less than the model knows (`fastvocab.model.counts`)
+    counted = bool(section.count_targets and manifest.new_ids(checkpoint.read(previous)))
+
+    def prepare(tokenizer: Any, work: Path) -> Data:
         return blocks.prepare(
-            corpus, tokenizer, block=section.block, replay_share=section.replay, needed=needed, work=work
+            corpus,
+            tokenizer,
+            block=section.block,
+            replay_share=section.replay,
+            needed=needed,
+            work=work,
+            counted=counted,
         )
 
-    return stage.train(
+    watched = evaluation.read(corpus, section)
+    figures = stage.train(
         folder, stage="pretrain", previous=previous, section=section,
         lora=section.lora.model_dump(mode="json"), prepare=prepare, block=section.block,
-        key=key, saves_folder=saves_folder, seed=seed, track=track,
+        key=key, saves_folder=saves_folder, seed=seed, track=track, watched=watched,
     )  # fmt: skip
+    return {**figures, "evaluated_apart": watched.apart if watched else None}

@@ -91,14 +91,15 @@ def newest(saves: Path, key: str) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def prune(saves: Path, newest: int, *, key: str, keep: int = KEEP) -> None:
-    """Remove all but ``keep`` saves; called only once the save of step ``newest`` is safely on disk.
+def prune(saves: Path, newest: int, *, key: str, keep: int = KEEP, best: int | None = None) -> None:
+    """Remove all but ``keep`` saves, and that of step ``best``; called once that of ``newest`` is safely on disk.
 
     Those of later steps go first: they were passed over when this training went on from an earlier one, and
     as the highest they would be kept in place of its own. So do those of another key, and unreadable ones.
     """
     own = [folder for folder in _folders(saves) if _step(folder) <= newest and _key(folder) == key]
-    for folder in set(_folders(saves)) - set(own[:keep]):
+    kept = own[:keep] + [folder for folder in own if _step(folder) == best]
+    for folder in set(_folders(saves)) - set(kept):
         files.remove_folder(folder)
 
 

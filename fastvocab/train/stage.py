@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fastvocab import console, files
 from fastvocab.config.models import LoraSection, PretrainSection, TrainSection
 from fastvocab.errors import ConfigError
-from fastvocab.model import checkpoint, load, reference
+from fastvocab.model import checkpoint, load, new_rows, reference
 from fastvocab.model.manifest import new_ids
 from fastvocab.train import loop, saves
+from fastvocab.train.budget import recomputes
+from fastvocab.train.data import Data
+from fastvocab.train.evaluation import Watched
+from fastvocab.train.optimizer import Groups, warn_of_rates
+from fastvocab.train.trainer import Job
 
-#: (tokenizer, folder for temporary files) -> (dataset, figures)
-Prepare = Callable[[Any, Path], tuple[Any, dict[str, Any]]]
+#: (tokenizer, folder for temporary files) -> rows to train on
+Prepare = Callable[[Any, Path], Data]
 
 
 def own_adapter(asked: LoraSection, saved: dict[str, Any]) -> LoraSection:
@@ -58,17 +65,20 @@ def train(
     seed: int,
     template: str | None = None,
     track: tuple[str, ...] = (),
+    watched: Watched | None = None,
 ) -> dict[str, Any]:
     """Train on top of the checkpoint ``previous`` and write the new one into ``folder``.
 
     Args:
         lora: settings of the adapter, where ``previous`` has none.
-        prepare: makes the rows of ``input_ids``, ``labels``, ``attention_mask``.
+        prepare: makes the rows.
         key, saves_folder: of the run; a save made under the same key is gone on from.
         template: chat template to give the tokenizer.
+        watched: held-out text for evaluations on the way.
 
     Returns:
-        Figures, with ``settings`` as they were used; ``log.jsonl`` in ``folder`` has one line a logged step.
+        Figures, with ``settings`` as they were used; ``log.jsonl`` in ``folder`` has a line for each step and each
+        evaluation. With ``pretrain.patience`` the checkpoint is the best evaluated one (``best_step``).
     """
     key = f"{key}:{load.device()}"  # batch and optimizer are the device's: its saves are not another's
     resume = saves.newest(saves_folder, key)
@@ -76,21 +86,33 @@ def train(
     if manifest["lora"] and isinstance(section, PretrainSection):
         kept = own_adapter(section.lora, manifest["lora"])
         console.say(f"  the adapter of the checkpoint goes on (r={kept.r}, alpha={kept.alpha})")
-    model, tokenizer = checkpoint.load(
-        resume[0] if resume else previous,
-        trainable=True,
-        lora=lora,
-        embeddings=section.embeddings,
-        block=block,
-        seed=seed,
-        gradient_checkpointing=loop.recomputes(section),
-    )
+
+    def opened(path: Path) -> tuple[Any, Any]:
+        return checkpoint.load(
+            path,
+            trainable=True,
+            lora=lora,
+            embeddings=section.embeddings,
+            block=block,
+            seed=seed,
+            gradient_checkpointing=recomputes(section),
+        )
+
+    model, tokenizer = opened(resume[0] if resume else previous)
     if template is not None:
         tokenizer.chat_template = template
-    loop.require_disk(saves_folder, model, section.keep_saves)
-    dataset, data_figures = prepare(tokenizer, saves_folder)
+    spare = isinstance(section, PretrainSection) and section.patience is not None  # the best save
+    loop.require_disk(saves_folder, model, section.keep_saves + spare)
+    data = prepare(tokenizer, saves_folder)
+    if data.counts is not None and not new_rows.open_loss(model):
+        console.warn("pretrain.count_targets: this architecture changes its logits, so counts are left out")
+        data = replace(data, counts=None)
+    groups = Groups(model, new_ids(manifest))
+    warn_of_rates(section, stage, groups)
+    rates = groups.rates(section)
+    if isinstance(section, PretrainSection) and section.rows_first and not groups.new_rows:
+        console.warn("pretrain.rows_first: no added rows train here, so there is no phase for them")
     base = reference.recorded(manifest["base"])
-    lora = manifest["lora"] or lora
     parent = {"stage": manifest["stage"], "checkpoint": checkpoint.digest(previous)}
 
     def write(target: Path) -> dict[str, Any]:
@@ -103,18 +125,23 @@ def train(
             new_ids=new_ids(manifest),
             init=manifest["init"],
             load_in_4bit=manifest["load_in_4bit"],
-            lora=lora,
+            lora=manifest["lora"] or lora,
             embeddings=section.embeddings,
             lineage=[*manifest["lineage"], parent],
             extensions=manifest["extensions"],
         )
 
-    log, figures = loop.fit(
-        model, tokenizer, dataset, section,
-        stage=stage, key=key, folder=saves_folder, seed=seed, write=write, resume=resume, track=track,
-    )  # fmt: skip
-    parent["tokens_after"] = figures["tokens"]
+    budget = loop.budget_of(section, data, resume[1]["seconds"] if resume else 0.0)
+    job = Job(section, data, budget, groups, stage, key, saves_folder, seed, write, track)
+    log, figures = loop.fit(model, tokenizer, job, resume=resume, watched=watched)
+    if (best := figures["best_step"]) is not None:
+        console.say(f"  the checkpoint is that of step {best}, the best evaluated")
+        del model, groups, job
+        gc.collect()  # or there would be two models in memory
+        model, _ = opened(saves.path(saves_folder, best))
+    parent["tokens_after"] = figures["tokens"] if best is None else figures["best_tokens"]
     write(folder)
     files.write_text(folder / "log.jsonl", "".join(json.dumps(entry) + "\n" for entry in log))
-    settings = section.model_dump(mode="json") | {"lora": lora, "batch": loop.batch_size(section)}
-    return {**figures, "data": data_figures, "settings": settings, "lora": lora}
+    lora = manifest["lora"] or lora
+    settings = section.model_dump(mode="json") | rates | {"lora": lora, "batch": loop.batch_size(section)}
+    return {**figures, "data": data.figures, "settings": settings, "lora": lora}

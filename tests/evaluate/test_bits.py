@@ -13,8 +13,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fastvocab.errors import DataError
 from fastvocab.evaluate import bits
+from fastvocab.evaluate.bits import Pieces
 from fastvocab.evaluate.samples import generate
 from fastvocab.model import text
+
+
+def _score(model, tok, texts: list[str], owners: list[int] | None = None, **options) -> dict:
+    return bits.score(model, tok, Pieces(texts, owners or list(range(len(texts)))), **options).figures
 
 
 @given(st.text(), st.integers(8, 60))
@@ -48,7 +53,7 @@ def test_bits_per_byte_equal_the_definition(tied_llama: Path, monkeypatch: pytes
         for position in range(ids.shape[1] - 1):
             nats -= float(torch.log_softmax(logits[position], -1)[ids[0, position + 1]])
     size = sum(len(p.encode()) for p in pieces)
-    found = bits.bits_per_byte(model, tok, pieces)
+    found = _score(model, tok, pieces)
     assert found["bits_per_byte"] == pytest.approx(nats / math.log(2) / size, rel=1e-5)
     assert found["bytes"] == size
     assert found["tokens"] == sum(len(tok(p, add_special_tokens=False).input_ids) for p in pieces)
@@ -59,7 +64,7 @@ def test_a_uniform_model_costs_the_logarithm_of_its_vocabulary(tied_llama: Path)
     tok = AutoTokenizer.from_pretrained(tied_llama)
     with torch.no_grad():
         model.get_output_embeddings().weight.zero_()
-    found = bits.bits_per_byte(model, tok, ["some text to be scored"])
+    found = _score(model, tok, ["some text to be scored"])
     expected = found["tokens"] * math.log2(len(tok)) / found["bytes"]
     assert found["bits_per_byte"] == pytest.approx(expected, rel=1e-5)
 
@@ -67,16 +72,16 @@ def test_a_uniform_model_costs_the_logarithm_of_its_vocabulary(tied_llama: Path)
 def test_scripts_without_spaces_have_no_words_but_characters(tied_llama: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tied_llama)
     tok = AutoTokenizer.from_pretrained(tied_llama)
-    thai = bits.bits_per_byte(model, tok, ["ภาษาไทยไม่มีช่องว่าง"])
+    thai = _score(model, tok, ["ภาษาไทยไม่มีช่องว่าง"])
     assert thai["tokens_per_word"] is None and thai["tokens_per_character"] > 0
-    assert bits.bits_per_byte(model, tok, ["three plain words"])["tokens_per_word"] == pytest.approx(
+    assert _score(model, tok, ["three plain words"])["tokens_per_word"] == pytest.approx(
         len(tok("three plain words", add_special_tokens=False).input_ids) / 3
     )
 
 
 def test_no_text_is_an_error(tied_llama: Path) -> None:
     with pytest.raises(DataError, match="no held-out text"):
-        bits.bits_per_byte(None, None, [])
+        _score(None, None, [])
 
 
 def test_a_tag_in_the_text_is_text(tied_llama: Path) -> None:
@@ -95,3 +100,55 @@ def test_samples_are_the_same_alone_and_in_a_batch_and_never_use_rows_without_a_
     prompts = ["Hello", "A longer prompt with more words in it"]
     together = generate(model, tok, prompts, max_new_tokens=8)
     assert together == [generate(model, tok, [p], max_new_tokens=8)[0] for p in prompts]
+
+
+def test_the_interval_is_over_documents_not_pieces(tied_llama: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tied_llama)
+    tok = AutoTokenizer.from_pretrained(tied_llama)
+    texts = [
+        "Hello world, this is text.",
+        "Мова народу",
+        "x y z",
+        "and some more of it",
+        "число 1234",
+        "the end",
+    ]
+    apart = _score(model, tok, texts)
+    together = _score(model, tok, texts, [0] * 6)
+    assert apart["bits_per_byte"] == together["bits_per_byte"]
+    assert apart["interval"][0] < apart["bits_per_byte"] < apart["interval"][1]
+    assert together["interval"] == pytest.approx([together["bits_per_byte"]] * 2)
+    assert (apart["documents"], together["documents"]) == (6, 1) and apart["too_few_documents"]
+
+
+def test_documents_keep_their_own_nats(tied_llama: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tied_llama)
+    tok = AutoTokenizer.from_pretrained(tied_llama)
+    texts = ["a piece of the first", "one of the second document", "and the first goes on"]
+    found = bits.score(model, tok, Pieces(texts, [0, 1, 0])).nats
+    alone = [bits.score(model, tok, Pieces([piece], [0])).nats[0] for piece in texts]
+    assert found == pytest.approx([alone[0] + alone[2], alone[1]], rel=1e-3)
+
+
+def test_new_tokens_are_counted_where_they_occur(tied_llama: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tied_llama)
+    tok = AutoTokenizer.from_pretrained(tied_llama)
+    texts = ["the text of the text", "the"]
+    ids = [i for text in texts for i in tok(text, add_special_tokens=False).input_ids]
+    added = range(300, len(tok))
+    found = _score(model, tok, texts, new_ids=added)["new_tokens"]
+    assert found["used"] == len({i for i in ids if i in added}) > 0
+    assert found["share_of_tokens"] == pytest.approx(sum(i in added for i in ids) / len(ids))
+    assert found["used_share"] == found["used"] / len(added)
+    assert "new_tokens" not in _score(model, tok, texts)
+
+
+def test_pieces_are_drawn_from_many_documents_and_repeatably() -> None:
+    documents = [f"{number}: " + "слово та ще одне " * 100 for number in range(30)]
+    chosen = bits.choose(documents, size=300, limit=9000, seed=1)
+    assert chosen == bits.choose(documents, size=300, limit=9000, seed=1)
+    assert chosen != bits.choose(documents, size=300, limit=9000, seed=2)
+    assert 9000 <= chosen.bytes < 9300 and len(set(chosen.documents)) > 15
+    assert set(chosen.documents) == set(range(max(chosen.documents) + 1))
+    every = bits.choose(documents, size=300, limit=10**9, seed=1)
+    assert every.bytes == sum(len(d.encode()) for d in documents) and max(every.documents) == 29

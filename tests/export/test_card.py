@@ -7,7 +7,7 @@ import re
 
 import pytest
 from huggingface_hub import ModelCard
-from made_records import HUB_BASE, STAGES, make
+from made_records import HUB_BASE, LOST, STAGES, make, with_control
 
 from fastvocab.export.card import card
 from fastvocab.run import read_records
@@ -111,3 +111,14 @@ def test_limits_follow_what_was_done(tmp_path, done):
 def test_forgetting_that_was_not_measured_is_said(tmp_path):
     assert "forgotten of the original language was not measured" in _card(tmp_path, original=False)
     assert "forgotten of the original language" not in _card(tmp_path / "2")
+
+
+def test_the_control_is_told_also_where_it_won(tmp_path):
+    text = _card(tmp_path, changes=with_control())
+    assert "## What the extension gained" in text and "7.0% fewer bits per byte" in text
+    assert "no control run" not in text and "| decode steps for the held-out text | 7,996 | 20,961 |" in text
+    assert "from 14 documents" in text and "too few documents" not in text
+    lost = _card(tmp_path / "2", changes=with_control(bits=LOST, crossover=None))
+    assert "the model without new tokens is better by 7.7%" in lost and "Crossover not reached" in lost
+    for block in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
+        assert len({len(re.split(r"(?<!\\)\|", line)) for line in block.strip().splitlines()}) == 1

@@ -194,3 +194,30 @@ def test_a_4_bit_base_is_trained_saved_loaded_and_merged(mode: str, make, wide: 
     assert checkpoint.merge(made.pretrain, tmp_path)["rows"] == 800
     full, _ = checkpoint.load(made.pretrain, load_in_4bit=False)
     assert type(full.get_base_model().model.layers[0].mlp.up_proj.base_layer) is torch.nn.Linear
+
+
+def test_the_command_takes_every_method_and_the_text_that_it_reads(
+    make, tied_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fastvocab import cli
+
+    made = make(tied_llama)
+
+    def extended(name: str, *more: str) -> int:
+        words = ["--base", str(tied_llama), "--tokenizer", str(made.tokenizer), "--out", str(tmp_path / name)]
+        with pytest.raises(SystemExit) as left:
+            cli.main(["extend", *words, *more])
+        return int(left.value.code or 0)
+
+    text_ = ["--text", str(made.corpus / "train.jsonl"), "--original", str(made.corpus / "replay.jsonl")]
+    for name, init, more in (("a", "calibrated", text_), ("b", "clone:Ġthe", [])):
+        assert extended(name, "--init", init, *more) == 0
+        assert checkpoint.read(tmp_path / name)["init"] == init
+        assert f"700 -> 800 rows, started by {init}," in capsys.readouterr().err
+    for init, code, said in (
+        ("magic", 2, "extend.init: 'magic'"), ("calibrated", 4, "reads text"), ("clone:Ġteh", 4, "Ġthe"),
+        ("description", 2, "extend.descriptions=FILE"),
+    ):  # fmt: skip
+        assert extended("c", "--init", init) == code
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / "c").exists()

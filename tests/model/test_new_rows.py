@@ -141,32 +141,6 @@ def test_new_rows_can_be_followed_by_full(make, untied_llama: Path) -> None:
     assert all(w.requires_grad for w in load.embedding_weights(everything).values())
 
 
-def test_the_rows_have_their_own_learning_rate_and_no_decay(make, tied_llama: Path, tmp_path: Path) -> None:
-    """UnslothTrainer gives its ``embedding_learning_rate`` to embedding weights that it knows by name."""
-    import fastvocab.train.loop as loop
-    from fastvocab.config import load as configure
-
-    made = make(tied_llama, "new_rows")
-    model, tokenizer = checkpoint.load(made.pretrain, trainable=True)
-    section = configure(
-        None, ["pretrain.steps=3", "pretrain.learning_rate=1e-4", "pretrain.embedding_learning_rate=7e-4",
-               "pretrain.weight_decay=0.1"],
-    ).pretrain  # fmt: skip
-    from datasets import Dataset
-
-    rows = Dataset.from_list([{"input_ids": [1, 2], "labels": [1, 2], "attention_mask": [1, 1]}] * 4)
-    budget = loop.Budget(3, None)
-    trainer = loop._trainer(
-        model, tokenizer, rows, section, "pretrain", "k", tmp_path, 0, lambda folder: {}, budget, ()
-    )
-    optimizer = trainer.create_optimizer()
-    (mine,) = load.trained_rows(model).values()
-    groups = [g for g in optimizer.param_groups if any(p is mine for p in g["params"])]
-    assert [(g["lr"], g["weight_decay"], len(g["params"])) for g in groups] == [(7e-4, 0.0, 1)]
-    others = [g for g in optimizer.param_groups if g not in groups and g["params"]]
-    assert others and all((g["lr"], g["weight_decay"]) == (1e-4, 0.1) for g in others)
-
-
 def test_a_base_without_the_matrices_rows_in_float_is_refused(tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 

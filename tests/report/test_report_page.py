@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_records import PROMPTS, STAGES, make
+from made_records import LOST, PROMPTS, STAGES, make, with_control
 
 from fastvocab.errors import CheckpointError
 from fastvocab.report import page
@@ -200,3 +201,27 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="no run folder"):
         page.write(tmp_path)
     assert not (tmp_path / page.NAME).exists()
+
+
+def test_the_control_is_a_section_with_a_curve_of_each_arm(tmp_path):
+    run = make(tmp_path / "run", changes=with_control(bits=LOST, crossover=None))
+    text = page.write(run).read_text(encoding="utf-8")
+    outline = Outline(text)
+    assert "control" in outline.headings()
+    assert (
+        "the model without new tokens is better" in outline.text and "Crossover not reached" in outline.text
+    )
+    (figure,) = re.findall(r"<figure[^>]*Bits per byte over time.*?</figure>", text, re.DOTALL)
+    for series in ("var(--series-1)", "var(--series-2)", "var(--series-3)", "the plain way"):
+        assert series in figure
+    assert text.count("--series-3:") == 3, "in light, in dark and on paper"
+
+
+def test_evaluations_on_the_way_are_drawn(tmp_path):
+    run = make(tmp_path / "run", stages=STAGES[:4])
+    with (run / "40-pretrain" / "log.jsonl").open("a", encoding="utf-8") as log:
+        for step, bits in ((60, 1.9), (120, 1.7), (180, 1.6)):
+            entry = {"step": step, "target_bits_per_byte": bits, "original_bits_per_byte": 1.3}
+            log.write(json.dumps(entry) + "\n")
+    outline = Outline(page.write(run).read_text(encoding="utf-8"))
+    assert "at the end: 1.600 in the new language and 1.300 in the original language" in outline.text

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from made_records import HUB_BASE, POINTS, STAGES, make
+from made_records import HUB_BASE, LOST, POINTS, STAGES, make, with_control
 
-from fastvocab import facts
+from fastvocab import facts, outcome
 from fastvocab.numbers import count, duration, size
 from fastvocab.run import read_records
 from fastvocab.table import ABSENT, sentences, table
@@ -144,3 +144,77 @@ def test_a_configuration_that_cannot_be_read_costs_only_the_sources(tmp_path):
     records = read_records(run)
     assert facts.language(records) == "uk"
     assert [s.name for s in facts.sources(records)] == ["package:ua-gec", "package:pydoc-topics"]
+
+
+def _compared(tmp_path, **options):
+    stages = tuple(stage for stage in STAGES if stage != "instruct")
+    return _records(tmp_path, stages=stages, changes=with_control(**options))
+
+
+def test_everything_that_was_measured_has_a_row_and_notes_are_of_the_own_line(tmp_path):
+    columns, rows = table(_compared(tmp_path))
+    assert columns == ["base", "extend", "pretrain", "control", "plain"]
+    found = {row.label: row for row in rows}
+    assert found["bits per byte, uk"].cells == ("2.116", "1.825", "1.612", "1.733", "2.310")
+    assert found["bits per byte, uk"].note.startswith("-23.8%;"), "to pretrain, not to another model"
+    assert found["95% interval, uk"].cells[2] == "1.562 to 1.672"
+    assert found["95% interval, uk"].note == "over 14 documents"
+    forgetting = found["change of the original language"]
+    assert forgetting.cells[2] == "+0.6%"
+    assert forgetting.note == "at the end, 95%: +0.1% to +1.3%, over 7 documents: too few to be trusted"
+    assert (
+        found["decode time, uk"].cells[0] == "6 min 59 s" and "measured step" in found["decode time, uk"].note
+    )
+    assert found["new tokens that occur, uk"].cells == (ABSENT, "71%", "71%", ABSENT, "71%")
+    assert "64% of its tokens" in found["new tokens that occur, uk"].note
+    assert found["new tokens in the samples"].cells[2] == "55%"
+    assert found["vocabulary, tokens"].cells == ("49,152", "57,152", "57,152", "49,152", "57,132")
+    assert found["belebele, acc"].cells == ("0.271", ABSENT, "0.284", ABSENT, ABSENT)
+
+
+def test_a_gain_is_said_with_its_interval_and_the_crossover(tmp_path):
+    records = _compared(tmp_path)
+    said = outcome.verdict(records)
+    assert said == sentences(records)[-1]
+    assert "At equal time (5 min 40 s, preparation counted in)" in said
+    assert "7.0% fewer bits per byte" in said and "1.612 against 1.733" in said
+    assert "(95%: -9.0% to -4.0%)" in said and "It came below it after 2 min 10 s." in said
+    rest = " ".join(outcome.sentences(records)[1:])
+    assert "comes to 2.310" in rest and "30.2% fewer" in rest
+    assert "read 2.4 MB" in rest and "After the same 1.1 MB" in rest
+    assert "7,996 decode steps" in rest and "20,961" in rest
+
+
+def test_a_loss_is_said_as_plainly(tmp_path):
+    said = outcome.verdict(_compared(tmp_path, bits=LOST, crossover=None))
+    assert "the model without new tokens is better by 7.7%: 1.551 bits per byte against 1.681" in said
+    assert said.endswith("Crossover not reached.") and "fewer" not in said
+    behind_again = outcome.verdict(_compared(tmp_path / "2", bits=LOST, crossover=100.0))
+    assert "was ahead after 1 min 40 s, and fell behind again" in behind_again
+
+
+def test_a_difference_that_may_be_chance_is_called_so(tmp_path):
+    close = {"extended": 1.60, "control": 1.61, "plain": 2.0}
+    assert "the difference may be chance" in outcome.verdict(_compared(tmp_path, bits=close))
+
+
+def test_too_few_documents_are_told(tmp_path):
+    changes = with_control()
+    arm = changes["evaluate"]["control"]["arms"]["extended"]["target"]
+    arm |= {"documents": 4, "too_few_documents": True}
+    records = _records(tmp_path, changes=changes)
+    assert "from 4 documents: too few" in outcome.sentences(records)[-1]
+
+
+def test_the_arms_are_a_table_of_their_own(tmp_path):
+    columns, rows = outcome.table(_compared(tmp_path))
+    assert columns == ["extended", "without new tokens", "the plain way"]
+    found = dict(rows)
+    assert found["reaches the control's final value"] == ("2 min 10 s", "5 min 40 s", "not reached")
+    assert found["of the time, preparation"] == ("40 s", "0.0 s", "6.0 s")
+    assert found["of it, each second of training"] == ("8.0 kB", "3.7 kB", "6.3 kB")
+    assert found["peak memory"] == ("2.9 GB",) * 3
+    assert (
+        outcome.table(_records(tmp_path / "2")) == ([], [])
+        and outcome.verdict(_records(tmp_path / "3")) is None
+    )

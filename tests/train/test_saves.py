@@ -15,7 +15,7 @@ import pytest
 from fastvocab import sealed
 from fastvocab.config import load
 from fastvocab.errors import ResourceError, Stopped
-from fastvocab.train import loop, saves
+from fastvocab.train import callbacks, loop, saves
 
 
 def make(folder: Path, step: int, key: str = "k") -> Path:
@@ -132,6 +132,16 @@ def test_a_damaged_higher_save_is_not_kept_in_place_of_a_good_one(tmp_path: Path
     assert there(tmp_path) == [12]
 
 
+def test_the_best_save_is_never_pruned(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        make(tmp_path, step)
+        saves.prune(tmp_path, step, key="k", keep=2, best=min(step, 2))
+    assert there(tmp_path) == [2, 4, 5]
+    make(tmp_path, 6)
+    saves.prune(tmp_path, 6, key="k", keep=1, best=6)
+    assert there(tmp_path) == [6]
+
+
 # ------------------------------------------------------------------------------------------------ when
 
 
@@ -140,7 +150,7 @@ class Steps:
 
     def __init__(self, *settings: str, steps: int = 10) -> None:
         section = load(None, [f"pretrain.{setting}" for setting in settings]).pretrain
-        self.stopper = loop._stopper(loop.Budget(steps, None), section)
+        self.stopper = callbacks.stopper(loop.Budget(steps, None), section)
         self.step = 0
 
     def next(self) -> tuple[bool, bool]:
@@ -197,7 +207,7 @@ def test_a_save_slower_than_the_interval_leaves_steps_between(monkeypatch: pytes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_step_with_a_save_and_a_second_one_stops_at_once(number: int) -> None:
     steps = Steps()
-    with loop._catch_signals(steps.stopper):
+    with callbacks.catch_signals(steps.stopper):
         assert steps.next() == (False, False)
         os.kill(os.getpid(), number)
         assert steps.next() == (True, True)

@@ -1,0 +1,99 @@
+"""Where new rows start.
+
+================================  ==============================================================================
+``counted``                       ``calibrated``, then what follows what in the whole text (`counted`)
+``calibrated``                    a start from the base's rows, then the frequency of each token (`calibration`)
+``subtokens``, ``asymmetric``     from the rows of what the base read in the same place (`means`)
+``clone:TOKEN``, ``description``  from the rows of a token or a text that a person names (`named`)
+``mean``, ``noisy_mean``, ``random``      the weak baselines (`means`)
+``unsloth_mean``, ``unsloth_interpolation``   as ``add_new_tokens`` leaves them (`unsloth_own`)
+``auto``                          whichever of a few trains best over 50 steps (`choose`)
+================================  ==============================================================================
+
+Rows are worked out in float32 and written in the matrix's dtype; a head of its own gets rows as well. Old rows and
+padding are never touched.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastvocab.errors import ModelError
+from fastvocab.model.initialise import calibration, choose, counted, means, named, unsloth_own
+from fastvocab.model.initialise.calibration import calibrate, count
+from fastvocab.model.initialise.means import subtoken_mean
+from fastvocab.model.initialise.padding import silence
+from fastvocab.model.initialise.task import Method, Task
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "Task",
+    "calibrate",
+    "check",
+    "count",
+    "silence",
+    "spread",
+    "start",
+    "subtoken_mean",
+]
+
+#: By the name in ``extend.init``; ``clone`` is written with its token there, ``clone:TOKEN``.
+METHODS: dict[str, Method] = {
+    "counted": counted.counted,
+    "calibrated": calibration.calibrated,
+    "subtokens": means.subtokens,
+    "asymmetric": means.asymmetric,
+    "clone": named.clone,
+    "description": named.description,
+    "mean": means.mean,
+    "noisy_mean": means.noisy_mean,
+    "random": means.random,
+    "unsloth_mean": unsloth_own.unsloth_mean,
+    "unsloth_interpolation": unsloth_own.unsloth_interpolation,
+}
+
+
+def check(init: str, task: Task) -> None:
+    """What can be refused before a model is loaded.
+
+    Raises:
+        ModelError: no such method, no text where it is read, no such token, no fitting description.
+    """
+    if init == "auto":
+        choose.check(task)
+    elif init in ("calibrated", "counted"):
+        calibration.check(init, task)
+    elif init == "clone":
+        named.reference_id(task)
+    elif init not in METHODS:
+        raise ModelError(f"init {init!r}", rule=f"one of auto, {', '.join(METHODS)}")
+    if init == "description" or task.descriptions:
+        named.described(task)
+
+
+def start(init: str, model: Any, task: Task) -> dict[str, Any]:
+    """Start the new rows of a model, in place.
+
+    Args:
+        init: a key of `METHODS`, or ``auto``.
+        model: grown (`extend.grow`), by the way of `unsloth_own.WAYS` where the method has one.
+
+    Returns:
+        ``init``, the method that was taken (never ``auto``); ``initialise``, its notes; and after ``auto`` the
+        table of the ``probe``.
+    """
+    figures: dict[str, Any] = {}
+    if init == "auto":
+        figures["probe"] = choose.rank(model, task, METHODS)
+        init = figures["probe"]["methods"][0]["method"]
+    figures["initialise"] = METHODS[init](model, task)
+    figures["init"] = f"clone:{task.reference}" if init == "clone" else init
+    return figures
+
+
+def spread(weight: Any, new_ids: range) -> dict[str, float]:
+    """Norms of old and new rows, for the record: rows much longer or shorter than the old ones train badly."""
+    norms = weight.detach().float().norm(dim=1).cpu()
+    new = norms[new_ids.start : new_ids.stop]
+    return {"old_norm": float(norms[: new_ids.start].mean()), "new_norm": float(new.mean())}

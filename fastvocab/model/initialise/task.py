@@ -1,0 +1,53 @@
+"""What a method of starting rows may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from fastvocab.model import text
+from fastvocab.model.new_tokens import NewTokens
+
+#: Text of each language that methods may read, at most. In bytes: 6,000 tokens cannot tell 8,000 frequencies apart.
+TEXT_BYTES = 4_000_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """New rows to be started.
+
+    Attributes:
+        new: the new tokens.
+        base_tokenizer: the base's own; a method never changes it.
+        tokenizer: the extended one.
+        seed: of methods that draw; drawn on the CPU, so that machines agree.
+        target, original: text of the new and of the original language, in pieces of at most 2 kB.
+        calibration_bytes: of each kind of text, for `calibration.calibrate`.
+        reference: the token whose row ``clone`` takes.
+        descriptions: text of a new token -> what it means.
+    """
+
+    new: NewTokens
+    base_tokenizer: Any
+    tokenizer: Any
+    seed: int = 0
+    target: Sequence[str] = ()
+    original: Sequence[str] = ()
+    calibration_bytes: int = 40_000
+    reference: str = ""
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+
+    def pieces(self, given: Sequence[str]) -> list[list[int]]:
+        """Token ids of the first ``calibration_bytes`` of a text, BOS first."""
+        return list(text.pieces(self.tokenizer, given, limit=self.calibration_bytes))
+
+    @cached_property
+    def old_ids(self) -> list[int]:
+        """Ids that the base has tokens for: neither padding nor gaps."""
+        return sorted(set(self.base_tokenizer.get_vocab().values()))
+
+
+#: Sets the new rows of every matrix of a model in place and returns notes for the record; all else stays as it is.
+Method = Callable[[Any, Task], dict[str, Any]]

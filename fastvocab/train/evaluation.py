@@ -1,0 +1,179 @@
+"""Bits per byte in both languages on the way, early stopping by them, and the best save.
+
+Evaluations are spread evenly over the training, the last at its end, and all read the same text, so that they
+compare. How much of it follows from ``evaluation_share`` when the first is due: a token that is only read costs
+`COST` of one that is trained on, so that many tokens are allowed. The rule counts tokens and not seconds, so that
+with a budget in steps it gives the same text again, whatever the machine is busy with; what the evaluations took
+is in the record. Another training that is to read the same text is given the ``evaluation_bytes`` of this one's
+figures and an ``evaluation_share`` of 1.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from fastvocab import console
+from fastvocab.config.models import PretrainSection
+from fastvocab.model import heldout, text
+from fastvocab.model.nats import nats
+
+#: Time of a token read alone, as a share of that of a token trained on (0.53: SmolLM2-135M, all embeddings, CPU).
+COST = 0.5
+#: With less text than this of the new language an evaluation says too little, and is left out. In bytes.
+LEAST_BYTES = 1000
+
+TARGET, ORIGINAL = "target_bits_per_byte", "original_bits_per_byte"
+
+
+@dataclass(frozen=True)
+class Watched:
+    """Held-out text that evaluations during training read.
+
+    Attributes:
+        target, original: pieces in the new language, and in what the model knew.
+        apart: whether the final evaluation leaves it out; False where the held-out split is too small for that.
+    """
+
+    target: list[str]
+    original: list[str]
+    apart: bool
+
+
+def read(corpus: Path, section: PretrainSection) -> Watched | None:
+    """The text of a corpus folder (heldout.jsonl, replay_heldout.jsonl); None where none is to be evaluated."""
+    if not section.evaluations:
+        return None
+    target, target_apart = heldout.watched(corpus / "heldout.jsonl", limit=section.evaluation_bytes)
+    original, original_apart = heldout.watched(
+        corpus / "replay_heldout.jsonl", limit=section.evaluation_bytes
+    )
+    if not target:
+        return None
+    apart = target_apart and (original_apart or not original)
+    if section.patience is not None and not target_apart:
+        console.warn(
+            "pretrain.patience: the held-out split has too few documents for two parts. Training stops by the text "
+            "that the final figures come from, and they will be a little too good: give more text"
+        )
+    return Watched(target, original, apart)
+
+
+def entries(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The evaluations among a trainer's ``log_history``."""
+    return [entry for entry in log if TARGET in entry]
+
+
+def is_exhausted(state: Any, patience: int | None) -> bool:
+    """Have ``patience`` evaluations gone by without a better one?"""
+    if patience is None or state.best_global_step is None:
+        return False
+    return sum(entry["step"] > state.best_global_step for entry in entries(state.log_history)) >= patience
+
+
+def fitting(pieces: Sequence[str], size: float) -> int:
+    """How many of the first ``pieces`` have together at most ``size`` bytes."""
+    total = 0
+    for count, piece in enumerate(pieces):
+        total += len(piece.encode("utf-8"))
+        if total > size:
+            return count
+    return len(pieces)
+
+
+def evaluator(trainer: Any, tokenizer: Any, watched: Watched, section: PretrainSection) -> Any:
+    """The callback; it comes after the one that stops and saves."""
+    from transformers import Trainer as TransformersTrainer
+    from transformers import TrainerCallback
+
+    start, budget = text.bos_id(tokenizer), trainer.job.budget
+    texts = {TARGET: watched.target, ORIGINAL: watched.original}
+    rows = {name: [[start, *ids] for ids in text.encode(tokenizer, pieces)] for name, pieces in texts.items()}
+
+    class Evaluator(TrainerCallback):
+        _limit: int | None = None
+        _reached = 0
+        _said = False
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self._reached = self._due(state.global_step) if state.global_step else 0
+            if done := entries(state.log_history):  # a continued training reads what it read before
+                self._limit = done[0]["evaluation_bytes"]
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            due = self._due(state.global_step)
+            if due == self._reached:
+                return
+            self._reached = due
+            with budget.stopped_clock():
+                if self._limit is None:
+                    self._limit = self._choose(state)
+                if self._limit is not None:
+                    self._evaluate(state, control, self._limit)
+
+        def _due(self, step: int) -> int:
+            return int(budget.fraction(step) * section.evaluations + 1e-9)
+
+        def _choose(self, state: Any) -> int | None:
+            """How many bytes of each language the evaluations read; None where that is too little."""
+            whole = state.num_input_tokens_seen / budget.fraction(state.global_step)
+            allowed = section.evaluation_share * whole / section.evaluations / COST
+
+            def tokens(limit: int) -> int:
+                read = (rows[name][: fitting(pieces, limit)] for name, pieces in texts.items())
+                return sum(len(row) for some in read for row in some)
+
+            sizes = [accumulate(len(piece.encode("utf-8")) for piece in pieces) for pieces in texts.values()]
+            limits = {section.evaluation_bytes, *(size for some in sizes for size in some)}
+            fit = [n for n in limits if n <= section.evaluation_bytes and tokens(n) <= allowed]
+            limit = max(fit, default=0)
+            if limit >= LEAST_BYTES and fitting(watched.target, limit):
+                return limit
+            if not self._said:
+                self._said = True
+                (console.warn if section.patience is not None else console.say)(
+                    f"pretrain: no evaluations on the way: {section.evaluations} of them within "
+                    f"{section.evaluation_share:.0%} of this training would read {limit:,} bytes each"
+                )
+            return None
+
+        def _evaluate(self, state: Any, control: Any, limit: int) -> None:
+            began = time.monotonic()
+            entry: dict[str, Any] = {"tokens": state.num_input_tokens_seen}
+            entry |= {"bytes": trainer.text_bytes(state.global_step), "seconds": round(budget.seconds(), 2)}
+            for name, pieces in texts.items():
+                count = fitting(pieces, limit)
+                size = sum(len(piece.encode("utf-8")) for piece in pieces[:count])
+                if size:
+                    entry[name] = sum(nats(trainer.model, rows[name][:count])) / math.log(2) / size
+                entry[name.replace("bits_per_byte", "bytes")] = size
+            entry["evaluation_bytes"] = limit
+            entry["seconds_evaluating"] = round(time.monotonic() - began, 2)
+            due = control.should_log  # of the step's own loss; any log takes it as done
+            # past TRL's log, which adds its running figures of the training and forgets them
+            TransformersTrainer.log(trainer, dict(entry))
+            control.should_log = due
+            shown = f", {entry[ORIGINAL]:.3f} in the original language" if ORIGINAL in entry else ""
+            console.say(f"  step {state.global_step}: {entry[TARGET]:.3f} bits per byte{shown}")
+            if section.patience is not None:
+                self._judge(state, control, entry[TARGET], section.patience)
+
+        def _judge(self, state: Any, control: Any, found: float, patience: int) -> None:
+            if state.best_metric is None or found < state.best_metric:
+                state.best_metric, state.best_global_step = found, state.global_step
+                # where training ends here anyway, the checkpoint that the stage writes is this one
+                if not control.should_training_stop and state.global_step < budget.steps:
+                    control.should_save = True
+            elif is_exhausted(state, patience):
+                control.should_training_stop = True
+                console.say(
+                    f"pretrain: stopped, as {patience} evaluations were no better than that of step "
+                    f"{state.best_global_step}"
+                )
+
+    return Evaluator()
