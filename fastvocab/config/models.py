@@ -49,8 +49,8 @@ def _folder_name(name: str) -> str:
 
 #: Methods of starting new rows, but for clone:TOKEN (`fastvocab.model.initialise` has them).
 Init = Literal[
-    "auto", "counted", "calibrated", "subtokens", "asymmetric", "description", "mean", "noisy_mean", "random", "unsloth_mean",
-    "unsloth_interpolation",
+    "auto", "counted", "calibrated", "distilled", "subtokens", "asymmetric", "description", "mean", "noisy_mean", "random",
+    "unsloth_mean", "unsloth_interpolation",
 ]  # fmt: skip
 
 
@@ -136,11 +136,11 @@ class ExtendSection(Section):
     """The new rows."""
 
     init: Annotated[str, AfterValidator(_init)] = "counted"
-    """How rows start. counted: as calibrated, the head then fitted to what the whole text's counts say follows what. calibrated: from their old sub-tokens' rows, the head also set to each token's frequency. subtokens, asymmetric: from those rows alone (asymmetric: each matrix in its own way). clone:TOKEN: every new row is that token's. description: from the text that extend.descriptions gives each token. mean, noisy_mean, random, unsloth_mean, unsloth_interpolation: the usual ways, all weaker for a language. auto: a short training of the new rows tries a few and takes the best."""
+    """How rows start. counted: as calibrated, the head then fitted to what the whole text's counts say follows what. calibrated: from their old sub-tokens' rows, the head also set to each token's frequency. distilled: as calibrated, the rows then trained for a moment until the model reads a text as it did in the old spelling. subtokens, asymmetric: from those rows alone (asymmetric: each matrix in its own way). clone:TOKEN: every new row is that token's. description: from the text that extend.descriptions gives each token. mean, noisy_mean, random, unsloth_mean, unsloth_interpolation: the usual ways, all weaker for a language. auto: a short training of the new rows tries a few and takes the best."""
     descriptions: Annotated[str | None, Field(min_length=1, validate_default=True)] = None
     """A JSON file {token: what it means} of new tokens, for init description; auto then tries it too. Tokens without one start from their sub-tokens."""
     calibration_bytes: Annotated[int, Field(ge=10_000)] = 40_000
-    """Text of each kind that counted and calibrated put through the model, in bytes."""
+    """Text of each kind that counted, calibrated and distilled put through the model, in bytes."""
     pad_to_multiple_of: Annotated[int | None, Field(ge=2, le=4096)] = None
     """Add rows without a token until the matrix is a multiple of this long (64 suits tensor cores); they are never sampled."""
 

@@ -24,7 +24,9 @@ _OF_TRAINING = ("steps", "tokens", "bytes", "tokens_per_second", "seconds_traini
 
 @dataclass(frozen=True)
 class Spent:
-    """Seconds that the run's own line took up to its pretrained checkpoint.
+    """Seconds that the run's own line took up to its pretrained checkpoint, but for importing unsloth.
+
+    Each arm would pay for the import if it ran by itself, and here only the first stage of the process does.
 
     Attributes:
         tokenizer, extend: those stages, whole.
@@ -44,8 +46,11 @@ class Spent:
         """From the records of the run."""
         own = records["pretrain"]
         training = float(own.figures["seconds_training"])
-        around = float(own.data["seconds"]) - training - float(own.figures["seconds_evaluating"])
-        tokenizer, extend = (float(records[stage].data["seconds"]) for stage in ("tokenizer", "extend"))
+        tokenizer, extend, whole = (
+            float(records[stage].data["seconds"]) - float(records[stage].figures.get("seconds_importing", 0))
+            for stage in ("tokenizer", "extend", "pretrain")
+        )
+        around = whole - training - float(own.figures["seconds_evaluating"])
         return cls(tokenizer, extend, max(0.0, around), training)
 
     @property

@@ -7,6 +7,7 @@ found, stock transformers + PEFT. Only keywords that both know are passed here.
 from __future__ import annotations
 
 import os
+import time
 from functools import cache
 from typing import Any, Literal
 
@@ -21,9 +22,19 @@ Embeddings = Literal["full", "new_rows", "frozen"]
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
+#: How long `unsloth` took to import, once it has.
+_IMPORTING: list[float] = []
+
+
+def seconds_importing() -> float:
+    """What the import of unsloth has cost this process so far: any program that trains pays it once."""
+    return sum(_IMPORTING)
+
+
 @cache
 def unsloth() -> Any:
     """The imported ``unsloth`` package, its banner kept off the screen (12 s on 2 cores)."""
+    began = time.monotonic()
     os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # no call home about machine and model
     # libraries' bars and notices would break into our own; what matters is said by us
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -35,6 +46,7 @@ def unsloth() -> Any:
         disable_progress_bar()
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
+    _IMPORTING.append(time.monotonic() - began)
     return package
 
 

@@ -163,6 +163,13 @@ def step(
     settings = section.model_dump(mode="json", exclude=_IMMATERIAL | set(given)) | more
     config = base
 
+    def timed(folder: Path, context: Context) -> dict[str, Any]:
+        from fastvocab.model import load
+
+        before = load.seconds_importing()
+        figures = work(folder, context)
+        return {**figures, "seconds_importing": round(load.seconds_importing() - before, 2)}
+
     def describe_sources() -> list[dict[str, Any]]:
         return [
             {**entry, "role": role}
@@ -174,7 +181,7 @@ def step(
     return Step(
         name,
         settings,
-        work,
+        timed,
         reads,
         describe_sources if given or files else None,
         (lambda: _resolve(config.model.base).record()) if config is not None else None,

@@ -3,6 +3,7 @@
 ================================  ==============================================================================
 ``counted``                       ``calibrated``, then what follows what in the whole text (`counted`)
 ``calibrated``                    a start from the base's rows, then the frequency of each token (`calibration`)
+``distilled``                     ``calibrated``, then as the model reads the same text in the old spelling (`distilled`)
 ``subtokens``, ``asymmetric``     from the rows of what the base read in the same place (`means`)
 ``clone:TOKEN``, ``description``  from the rows of a token or a text that a person names (`named`)
 ``mean``, ``noisy_mean``, ``random``      the weak baselines (`means`)
@@ -19,7 +20,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastvocab.errors import ModelError
-from fastvocab.model.initialise import calibration, choose, counted, means, named, unsloth_own
+from fastvocab.model.initialise import calibration, choose, counted, distilled, means, named, unsloth_own
 from fastvocab.model.initialise.calibration import calibrate, count
 from fastvocab.model.initialise.means import subtoken_mean
 from fastvocab.model.initialise.padding import silence
@@ -42,6 +43,7 @@ __all__ = [
 METHODS: dict[str, Method] = {
     "counted": counted.counted,
     "calibrated": calibration.calibrated,
+    "distilled": distilled.distilled,
     "subtokens": means.subtokens,
     "asymmetric": means.asymmetric,
     "clone": named.clone,
@@ -62,7 +64,7 @@ def check(init: str, task: Task) -> None:
     """
     if init == "auto":
         choose.check(task)
-    elif init in ("calibrated", "counted"):
+    elif init in ("calibrated", "counted", "distilled"):
         calibration.check(init, task)
     elif init == "clone":
         named.reference_id(task)

@@ -20,12 +20,18 @@ def calibrated(model: Any, task: Task) -> dict[str, Any]:
     Raises:
         ModelError: no text of the new language was given.
     """
+    return begun(model, task)[0]
+
+
+def begun(model: Any, task: Task) -> tuple[dict[str, Any], Any]:
+    """``calibrated``, and the states of the original text, which are the same afterwards."""
     check("calibrated", task)
     subtokens(model, task)
     target, original = task.pieces(task.target), task.pieces(task.original)
+    other = states(model, original)
     everything = text.pieces(task.tokenizer, task.target, limit=TEXT_BYTES)  # 2 s
     counts = count(everything, len(model.get_output_embeddings().weight))
-    return calibrate(model, target, original, task.new.ids, counts)
+    return calibrate(model, target, original, task.new.ids, counts, other=other), other
 
 
 def check(init: str, task: Task) -> None:
@@ -45,6 +51,7 @@ def calibrate(
     new_ids: range,
     counts: Any,
     *,
+    other: Any = None,
     ridge: float = 1e-3,
 ) -> dict[str, float]:
     """Prior calibration: give each new head row its token's frequency, in closed form.
@@ -66,6 +73,7 @@ def calibrate(
         new_ids: the new tokens.
         counts: (rows,) how often each id occurs in the target language, from more text than is read here:
             40 kB have 6,000 tokens, too few to tell 8,000 frequencies apart.
+        other: `states` of ``original``, where they are at hand: without new tokens in it they stay the same.
         ridge: lambda as a share of the mean diagonal.
 
     Returns:
@@ -74,7 +82,8 @@ def calibrate(
     import torch
 
     head = model.get_output_embeddings().weight
-    hidden, other = states(model, target), states(model, original)
+    hidden = states(model, target)
+    other = states(model, original) if other is None else other
     n = len(hidden)
     mean = hidden.mean(0)
     along_target = direction(hidden, other, ridge)

@@ -19,6 +19,7 @@ from typing import Any
 from fastvocab import console
 from fastvocab.errors import ModelError
 from fastvocab.model import load, new_rows, text
+from fastvocab.model.initialise.short_training import batches, frozen
 from fastvocab.model.initialise.task import TEXT_BYTES, Method, Task
 from fastvocab.model.nats import nats
 
@@ -66,30 +67,23 @@ def rank(model: Any, task: Task, methods: Mapping[str, Method]) -> dict[str, Any
     """
     check(task)
     training, heldout = split(task.target)
-    batches = _batches(task, training)
+    given = batches(task, training, (STEPS, _BATCH, _LENGTH))
     names = [*CANDIDATES, *(["description"] if task.descriptions else [])]
     tried = replace(task, target=training)
     table = []
     weights, ids = load.embedding_weights(model), task.new.ids
     kept = {part: weight[ids.start : ids.stop].detach().clone() for part, weight in weights.items()}
-    flags = [(p, p.requires_grad) for p in model.parameters()]
-    # a resized head is in another mode than the rest
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        model.requires_grad_(False)
-        for name in names:
-            began = time.monotonic()
-            methods[name](model, tried)
-            before, after = _probe(model, task, batches, heldout)
-            table.append(
-                {"method": name, "before": before, "after": after, "seconds": time.monotonic() - began}
-            )
-            console.say(f"  {name:12} {_shown(before)} -> {_shown(after)} bits per byte")
+        with frozen(model):
+            for name in names:
+                began = time.monotonic()
+                methods[name](model, tried)
+                before, after = _probe(model, task, given, heldout)
+                table.append(
+                    {"method": name, "before": before, "after": after, "seconds": time.monotonic() - began}
+                )
+                console.say(f"  {name:12} {_shown(before)} -> {_shown(after)} bits per byte")
     finally:
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-        for module, mode in modes:
-            module.training = mode
         for part, weight in weights.items():
             weight.data[ids.start : ids.stop] = kept[part]
     table.sort(key=lambda row: math.inf if row["after"] is None else row["after"])
@@ -98,7 +92,7 @@ def rank(model: Any, task: Task, methods: Mapping[str, Method]) -> dict[str, Any
     return {
         "methods": table,
         "steps": STEPS,
-        "tokens": sum(batch.numel() for batch in batches),
+        "tokens": given.numel(),
         "learning_rate": _RATE,
         "heldout_bytes": sum(len(piece.encode()) for piece in heldout),
     }
@@ -117,24 +111,8 @@ def split(pieces: Sequence[str]) -> tuple[list[str], list[str]]:
     return training, heldout
 
 
-def _batches(task: Task, training: Sequence[str]) -> list[Any]:
-    """`STEPS` tensors (batch, length) of ids, in an order that the seed decides."""
-    import torch
-
-    generator = torch.Generator().manual_seed(task.seed)
-    order = torch.randperm(len(training), generator=generator).tolist()
-    needed = STEPS * _BATCH * _LENGTH
-    ids: list[int] = []
-    while len(ids) < needed:  # of little text more than once
-        for place in order:
-            ids += next(text.pieces(task.tokenizer, [training[place]], limit=TEXT_BYTES))
-            if len(ids) >= needed:
-                break
-    return list(torch.tensor(ids[:needed]).view(STEPS, _BATCH, _LENGTH))
-
-
 def _probe(
-    model: Any, task: Task, batches: Sequence[Any], heldout: Sequence[str]
+    model: Any, task: Task, given: Sequence[Any], heldout: Sequence[str]
 ) -> tuple[float | None, float | None]:
     """Bits per byte of held-out text before and after training the new rows on the batches."""
     import torch
@@ -146,7 +124,7 @@ def _probe(
         optimizer = torch.optim.AdamW(rows, lr=_RATE, weight_decay=0.0)
         model.train()
         torch.manual_seed(task.seed)  # for the dropout of an adapter, where the base is a checkpoint
-        for step, batch in enumerate(batches):
+        for step, batch in enumerate(given):
             for group in optimizer.param_groups:
                 group["lr"] = _RATE * min((step + 1) / _WARMUP, 1 - step / STEPS)
             batch = batch.to(rows[0].device)

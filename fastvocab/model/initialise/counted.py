@@ -18,7 +18,7 @@ from typing import Any
 
 from fastvocab.model import load, text
 from fastvocab.model.counts import Counts, contexts
-from fastvocab.model.initialise.calibration import calibrated, states
+from fastvocab.model.initialise.calibration import begun, states
 from fastvocab.model.initialise.task import TEXT_BYTES, Task
 
 #: Steps, and positions that each reads; 8,000 rows of 576: 4 s on two cores.
@@ -35,18 +35,21 @@ def counted(model: Any, task: Task) -> dict[str, Any]:
     Raises:
         ModelError: no text of the new language was given.
     """
-    notes = calibrated(model, task)
+    notes, other = begun(model, task)
     tokenizer = task.tokenizer
     counts = Counts(text.pieces(tokenizer, task.target, limit=TEXT_BYTES), text.rows(tokenizer))
-    target, original = task.pieces(task.target), task.pieces(task.original)
-    return {**notes, "counted_tokens": counts.tokens, **fit(model, counts, target, original, task.new.ids)}
+    return {
+        **notes,
+        "counted_tokens": counts.tokens,
+        **fit(model, counts, task.pieces(task.target), other, task.new.ids),
+    }
 
 
 def fit(
     model: Any,
     counts: Counts,
     target: Sequence[Sequence[int]],
-    original: Sequence[Sequence[int]],
+    other: Any,
     new_ids: range,
 ) -> dict[str, float]:
     """Fit the new rows of the head to ``counts`` by cross entropy, in place.
@@ -55,7 +58,8 @@ def fit(
 
     Args:
         model: a causal LM, extended, its new rows started.
-        target, original: token ids of pieces of text, BOS first.
+        target: token ids of pieces of text of the new language, BOS first.
+        other: `calibration.states` of the original language, (positions, width).
         new_ids: the new tokens.
 
     Returns:
@@ -65,7 +69,7 @@ def fit(
     import torch
 
     head = model.get_output_embeddings().weight.detach()
-    hidden, other = states(model, target), states(model, original)
+    hidden = states(model, target)
     if not len(hidden):
         return {}
     wanted = _wanted(hidden, counts, target, target[0][0], new_ids).to(head.device)
@@ -114,7 +118,10 @@ def _wanted(hidden: Any, counts: Counts, pieces: Sequence[Sequence[int]], begin:
         found = counts.targets(before[places])
         new = (found.token >= new_ids.start) & (found.token < new_ids.stop)
         at = torch.stack([found.token[new] - new_ids.start, found.position[new]])
-        total += torch.sparse_coo_tensor(at, found.mass[new], (len(new_ids), len(places))) @ hidden[places]
+        total += (
+            torch.sparse_coo_tensor(at, found.mass[new], (len(new_ids), len(places)), check_invariants=False)
+            @ hidden[places]
+        )
         rest += found.rest @ hidden[places]
     total += counts.unigram[new_ids.start : new_ids.stop, None] * rest
     return total / len(hidden)
