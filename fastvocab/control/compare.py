@@ -30,15 +30,14 @@ class Spent:
 
     Attributes:
         tokenizer, extend: those stages, whole.
-        around: of the pretrain stage what is not training: loading, packing, writing the checkpoint. Measuring
-            on the way is left out, here as in the arms. Of a training that was broken off and gone on with it is
-            the last session's; what the others spent on loading is not recorded.
+        counting: of the pretrain stage what only this arm does before it trains. Loading, packing, measuring on the
+            way and writing the checkpoint are left out, here as in the arms.
         training: inside the trainer, over all sessions.
     """
 
     tokenizer: float
     extend: float
-    around: float
+    counting: float
     training: float
 
     @classmethod
@@ -46,17 +45,16 @@ class Spent:
         """From the records of the run."""
         own = records["pretrain"]
         training = float(own.figures["seconds_training"])
-        tokenizer, extend, whole = (
+        tokenizer, extend = (
             float(records[stage].data["seconds"]) - float(records[stage].figures.get("seconds_importing", 0))
-            for stage in ("tokenizer", "extend", "pretrain")
+            for stage in ("tokenizer", "extend")
         )
-        around = whole - training - float(own.figures["seconds_evaluating"])
-        return cls(tokenizer, extend, max(0.0, around), training)
+        return cls(tokenizer, extend, float(own.figures["data"].get("seconds_counting", 0)), training)
 
     @property
     def preparation(self) -> float:
-        """Before training, and around it."""
-        return self.tokenizer + self.extend + self.around
+        """Before training."""
+        return self.tokenizer + self.extend + self.counting
 
     @property
     def all(self) -> float:

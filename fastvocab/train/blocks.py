@@ -14,6 +14,7 @@ is not passed: the figure ``documents_apart`` says which it was.
 from __future__ import annotations
 
 import hashlib
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -248,8 +249,10 @@ def prepare(
     data.figures["documents_apart"] = apart
     if not counted:
         return data
+    began = time.monotonic()
     counts = Counts(_documents(corpus / "train.jsonl", tok), text.rows(tok))
     data.figures["counted_tokens"] = counts.tokens
+    data.figures["seconds_counting"] = round(time.monotonic() - began, 2)
     return replace(data, counts=counts, begin=text.bos_id(tok))
 
 

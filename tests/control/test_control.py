@@ -209,15 +209,15 @@ def test_the_control_trains_the_old_rows_at_their_own_rate(
 
 
 def test_time_is_counted_from_the_records(tmp_path: Path) -> None:
-    def record(seconds: float, **figures: float) -> Record:
+    def record(seconds: float, **figures: Any) -> Record:
         return Record(tmp_path, {"seconds": seconds, "figures": figures})
 
-    records = {"tokenizer": record(20), "extend": record(10),
-               "pretrain": record(100, seconds_training=80, seconds_evaluating=5)}  # fmt: skip
+    records = {"tokenizer": record(20, seconds_importing=8), "extend": record(10),
+               "pretrain": record(100, seconds_training=80, data={"seconds_counting": 3})}  # fmt: skip
     spent = Spent.of(records)
-    assert spent == Spent(20, 10, 15, 80) and spent.preparation == 45 and spent.all == 125
-    resumed = records | {"pretrain": record(30, seconds_training=80, seconds_evaluating=5)}
-    assert Spent.of(resumed).all == 110, "a broken run's last session is shorter than its training"
+    assert spent == Spent(12, 10, 3, 80) and spent.preparation == 25 and spent.all == 105
+    plain = records | {"pretrain": record(30, seconds_training=80, data={})}
+    assert Spent.of(plain).all == 102
 
 
 def _arm(folder: Path, marks: list[tuple[float, int, float]], **more: Any) -> Arm:

@@ -3,7 +3,7 @@
 ================================  ==============================================================================
 ``counted``                       ``calibrated``, then what follows what in the whole text (`counted`)
 ``calibrated``                    a start from the base's rows, then the frequency of each token (`calibration`)
-``distilled``                     ``calibrated``, then as the model reads the same text in the old spelling (`distilled`)
+``distilled``                     ``calibrated``, then to read as the model read the old spelling (`distilled`)
 ``subtokens``, ``asymmetric``     from the rows of what the base read in the same place (`means`)
 ``clone:TOKEN``, ``description``  from the rows of a token or a text that a person names (`named`)
 ``mean``, ``noisy_mean``, ``random``      the weak baselines (`means`)

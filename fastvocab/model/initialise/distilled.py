@@ -61,9 +61,7 @@ def distilled(model: Any, task: Task) -> dict[str, Any]:
         }
 
 
-def distil(
-    model: Any, new: NewTokens, given: Sequence[Any], *, begin: int, rate: float = _RATE
-) -> dict[str, Any]:
+def distil(model: Any, new: NewTokens, given: Any, *, begin: int, rate: float = _RATE) -> dict[str, Any]:
     """Train the new input rows until states at token ends are those of the old spelling, in place.
 
     The loss is the mean squared error of the last hidden states, as a share of the teacher's mean square: 0 where both
@@ -71,7 +69,7 @@ def distil(
 
     Args:
         model: a causal LM, extended, all of it frozen (`short_training.frozen`), its new rows started.
-        given: (batch, length) ids in the new spelling for each step; ``begin`` is put before each row.
+        given: (steps, batch, length) ids in the new spelling; ``begin`` is put before each row.
         rate: Adam's first step as a share of the rows' typical weight.
 
     Raises:
@@ -91,7 +89,7 @@ def distil(
             teacher = [old_spelling(ids, new) for ids in student]
             old_tokens += sum(len(ids) for ids, _ in teacher)
             loss = _loss(model, student, teacher)
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
                 raise ModelError(
                     f"init distilled: the loss is {losses[-1]} at step {step}", fix="check the base model"
@@ -106,7 +104,7 @@ def distil(
     few = min(_FEW, len(losses))
     return {
         "steps": len(losses),
-        "tokens": sum(batch.numel() for batch in given),
+        "tokens": given.numel(),
         "old_tokens": old_tokens,
         "loss_first": sum(losses[:few]) / few,
         "loss_last": sum(losses[-few:]) / few,
