@@ -9,6 +9,10 @@ is token distillation's (arXiv 2505.20133); the calibration before and after it 
 It costs `_STEPS` forward and backward passes of 256 tokens and as many forward passes of the same text in the old
 spelling, some times as long, beside the two readings of ``calibrated`` and one more for the frequencies, which are off
 once the states have moved.
+
+SmolLM2-135M, 8,000 Ukrainian tokens, 12,622 held-out bytes, bits per byte with nothing else trained (one seed): 1.786
+calibrated, 1.774 distilled, 1.735 counted, 1.718 distilled and the head then fitted as by ``counted``. The distillation
+took 154 s of one core of a busy machine (10,160 tokens, 28,288 of the old spelling), which pretraining could have had.
 """
 
 from __future__ import annotations
