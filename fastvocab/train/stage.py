@@ -12,7 +12,7 @@ from typing import Any
 from fastvocab import console, files
 from fastvocab.config.models import LoraSection, PretrainSection, TrainSection
 from fastvocab.errors import ConfigError
-from fastvocab.model import checkpoint, load, new_rows, reference
+from fastvocab.model import checkpoint, load, reference
 from fastvocab.model.manifest import new_ids
 from fastvocab.train import loop, saves
 from fastvocab.train.budget import recomputes
@@ -80,6 +80,8 @@ def train(
         Figures, with ``settings`` as they were used; ``log.jsonl`` in ``folder`` has a line for each step and each
         evaluation. With ``pretrain.patience`` the checkpoint is the best evaluated one (``best_step``).
     """
+    from fastvocab.model import new_rows  # torch, which the light commands do without
+
     key = f"{key}:{load.device()}"  # batch and optimizer are the device's: its saves are not another's
     resume = saves.newest(saves_folder, key)
     manifest = checkpoint.read(previous)

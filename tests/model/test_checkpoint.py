@@ -305,6 +305,6 @@ def test_the_lineage_names_the_checkpoint_before(make, tied_llama: Path) -> None
 def test_a_tied_model_trains_one_matrix(make, tied_llama: Path) -> None:
     model, _ = checkpoint.load(make(tied_llama).pretrain, trainable=True)
     assert set(load.embedding_weights(model)) == {"embed_tokens"}
-    head = load._live(model.get_output_embeddings())
-    assert head is load._live(model.get_input_embeddings())
+    head = load.live(model.get_output_embeddings())
+    assert head is load.live(model.get_input_embeddings())
     assert sum("modules_to_save" in name for name, _ in model.named_parameters()) == 1

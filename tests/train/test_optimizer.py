@@ -165,7 +165,7 @@ def test_in_the_first_phase_the_added_rows_alone_move_and_the_rest_starts_fresh(
     assert _moments(done, 4) == fresh
     rates = [(entry["learning_rate"], entry["new_rows_learning_rate"]) for entry in done.steps]
     assert [rate for rate, _ in rates[:3]] == [0, 0, 0] < [rate for rate, _ in rates[3:]]
-    assert rates[3][0] == pytest.approx(0.025 * 2e-4) and rates[4][0] > 20 * rates[3][0], (
+    assert rates[3][0] == pytest.approx(0.02 * 2e-4) and rates[4][0] > 20 * rates[3][0], (
         "a warm-up of its own"
     )
     assert rates[3][1] > 3e-4, "the added rows' rate goes on"
