@@ -120,9 +120,9 @@ def extend(
     init: str = typer.Option("subtokens", help="How rows start, as extend.init of a run has it."),
     text: list[str] = typer.Option(
         (),
-        help="Text of the new language, for init calibrated and auto: files, globs, package:NAME. Repeatable.",
+        help="Text of the new language, for init counted, calibrated, distilled and auto: files, globs, package:NAME. Repeatable.",
     ),
-    original: list[str] = typer.Option((), help="Text of what the base knows, for calibrated. Repeatable."),
+    original: list[str] = typer.Option((), help="Text of what the base knows, for the same. Repeatable."),
     descriptions: Path | None = typer.Option(None, help="JSON file {token: what it means}, for description."),
     pad_to_multiple_of: int | None = typer.Option(
         None, min=2, max=4096, help="Add rows without a token until the matrix is a multiple of this long."
