@@ -120,7 +120,8 @@ def extend(
     init: str = typer.Option("subtokens", help="How rows start, as extend.init of a run has it."),
     text: list[str] = typer.Option(
         (),
-        help="Text of the new language, for init counted, calibrated, distilled and auto: files, globs, package:NAME. Repeatable.",
+        help="Text of the new language, for init counted, calibrated, distilled and auto: files, globs, "
+        "package:NAME. Repeatable.",
     ),
     original: list[str] = typer.Option((), help="Text of what the base knows, for the same. Repeatable."),
     descriptions: Path | None = typer.Option(None, help="JSON file {token: what it means}, for description."),

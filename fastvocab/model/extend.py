@@ -88,8 +88,8 @@ def extend(
 
     Args:
         init: as ``extend.init`` has it: a method of `initialise`, ``clone:TOKEN``, or ``auto``.
-        target_text, original_text: jsonl or documents that ``counted``, ``calibrated``, ``distilled`` and ``auto`` read; without original text
-            only the target counts.
+        target_text, original_text: jsonl or documents that ``counted``, ``calibrated``, ``distilled`` and ``auto``
+            read; without original text only the target counts.
         descriptions: JSON that ``description`` and ``auto`` read.
         pad_to_multiple_of: rows without a token are added until the matrix is so long (`initialise.silence`).
 
