@@ -193,6 +193,7 @@ def test_the_plain_way_is_unsloth_s_own(finished: Path, tied_llama: Path, tmp_pa
         "linear",
     )
     assert used["new_rows_learning_rate"] == 1e-5 and used["embeddings"] == "full"
+    assert used["count_targets"] == 0, "counts are of our way alone"
 
 
 def test_the_control_trains_the_old_rows_at_their_own_rate(
