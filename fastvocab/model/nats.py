@@ -25,14 +25,8 @@ def nats(model: Any, rows: Sequence[Sequence[int]]) -> list[float]:
     model.eval()
     # not inference_mode: what a library keeps from here (masks, rotary tables) may be used in training next
     with torch.random.fork_rng(enabled=True), torch.no_grad(), load.autocast():
-        for indices in _batches(rows):
-            width = max(len(rows[i]) for i in indices)
-            ids = torch.zeros(len(indices), width, dtype=torch.long)
-            mask = torch.zeros(len(indices), width, dtype=torch.long)
-            for place, row in enumerate(rows[i] for i in indices):
-                ids[place, : len(row)] = torch.tensor(row)
-                mask[place, : len(row)] = 1
-            ids, mask = ids.to(device), mask.to(device)
+        for indices in batches(rows):
+            ids, mask = (part.to(device) for part in padded([rows[i] for i in indices]))
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
             picked = logits.gather(-1, ids[:, 1:, None])[..., 0] - torch.logsumexp(logits, -1)
             sums = -(picked * mask[:, 1:]).double().sum(1)
@@ -43,8 +37,8 @@ def nats(model: Any, rows: Sequence[Sequence[int]]) -> list[float]:
     return found
 
 
-def _batches(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Indices of rows of like length together, so that padding costs little."""
+def batches(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """Indices of rows of like length together, the longest first, so that padding costs little."""
     batch: list[int] = []
     for index in sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True):
         if batch and (len(batch) + 1) * len(rows[batch[0]]) > _BATCH_TOKENS:
@@ -53,3 +47,15 @@ def _batches(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
+
+
+def padded(rows: Sequence[Sequence[int]]) -> tuple[Any, Any]:
+    """Ids and mask, both (rows, longest), with zeros at the right."""
+    import torch
+
+    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = torch.tensor(row)
+        mask[place, : len(row)] = 1
+    return ids, mask

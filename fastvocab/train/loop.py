@@ -12,7 +12,7 @@ from fastvocab import console, files
 from fastvocab.config.models import PretrainSection, TrainSection
 from fastvocab.errors import Stopped
 from fastvocab.model import load
-from fastvocab.train import callbacks, evaluation, saves, trainer
+from fastvocab.train import callbacks, cpu_kernels, evaluation, saves, trainer
 from fastvocab.train.budget import Budget, batch_size, steps_for
 from fastvocab.train.data import Data
 
@@ -93,7 +93,8 @@ def fit(
             ):
                 run.state = state  # stopped in its very last step: transformers would train one more
             else:
-                run.train(resume_from_checkpoint=str(resume[0]) if resume else None)
+                with cpu_kernels.installed(model):
+                    run.train(resume_from_checkpoint=str(resume[0]) if resume else None)
             if stopper.signum is not None and run.saved_step != run.state.global_step:
                 run._save_checkpoint(model, None)  # the signal came when the last step's end was past
     if stopper.signum is not None:

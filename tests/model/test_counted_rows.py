@@ -53,7 +53,7 @@ def test_fitted_rows_come_near_the_optimum_and_no_other_row_moves(kind: str, mak
     optimum = cross_entropy(rows).item()
 
     weights = snapshot(model)
-    figures = counted.fit(model, counts, target, torch.zeros(0, 64), ids)
+    figures = counted.fit(model, counts, target, hidden, torch.zeros(0, 64), ids)
     after = load.embedding_weights(model)
     for part, weight in weights.items():
         moved = (after[part] != weight).any(1).nonzero()[:, 0]
@@ -75,10 +75,10 @@ def test_new_tokens_stay_unlikely_in_the_original_language(make: Any, tied_llama
         logits = states(model, original) @ model.get_output_embeddings().weight.detach().T
         return float(logits.softmax(-1)[:, ids.start : ids.stop].sum(1).mean())
 
-    counted.fit(model, counts, target, states(model, original), ids)
+    counted.fit(model, counts, target, states(model, target), states(model, original), ids)
     held = mass()
     model, ids, *_ = _problem(make(tied_llama))
-    counted.fit(model, counts, target, torch.zeros(0, 64), ids)
+    counted.fit(model, counts, target, states(model, target), torch.zeros(0, 64), ids)
     assert held < mass()
 
 

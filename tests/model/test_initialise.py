@@ -18,6 +18,7 @@ from fastvocab.errors import ConfigError, ModelError
 from fastvocab.model import checkpoint, initialise, load, reference, text
 from fastvocab.model.extend import grow
 from fastvocab.model.initialise import choose, means, named, unsloth_own
+from fastvocab.model.initialise.calibration import states
 from fastvocab.model.initialise.task import Task
 from fastvocab.model.new_tokens import NewTokens
 from tests.conftest import english, sentences
@@ -318,7 +319,7 @@ def test_calibration_gives_new_tokens_their_share_and_leaves_old_rows(kind: str,
     before = model.get_output_embeddings().weight.detach().clone()
     pieces = [list(text.pieces(task.tokenizer, t, limit=8000, size=150)) for t in (sentences(60), english(3))]
     counts = initialise.count(pieces[0], len(before))
-    figures = initialise.calibrate(model, *pieces, new.ids, counts)
+    figures = initialise.calibrate(model, *(states(model, p) for p in pieces), new.ids, counts)
     after = model.get_output_embeddings().weight.detach()
     assert torch.equal(before[: new.ids.start], after[: new.ids.start])
     assert figures["after"] == pytest.approx(figures["share"], abs=0.01)
@@ -335,7 +336,9 @@ def test_a_text_without_new_tokens_leaves_the_rows_alone(make, tied_llama: Path)
     before = model.get_output_embeddings().weight.detach().clone()
     pieces = list(text.pieces(tok, english(2), limit=3000, size=150))
     counts = initialise.count(pieces, len(before))
-    figures = initialise.calibrate(model, pieces, [], NewTokens.read(made.tokenizer).ids, counts)
+    figures = initialise.calibrate(
+        model, states(model, pieces), states(model, []), NewTokens.read(made.tokenizer).ids, counts
+    )
     assert figures["share"] == 0
     assert torch.equal(before, model.get_output_embeddings().weight)
 

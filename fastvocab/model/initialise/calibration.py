@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastvocab.errors import ModelError
 from fastvocab.model import load, text
 from fastvocab.model.initialise.means import subtokens
 from fastvocab.model.initialise.task import TEXT_BYTES, Task
+from fastvocab.model.nats import batches, padded
 
 
 def calibrated(model: Any, task: Task) -> dict[str, Any]:
@@ -20,18 +21,37 @@ def calibrated(model: Any, task: Task) -> dict[str, Any]:
     Raises:
         ModelError: no text of the new language was given.
     """
-    return begun(model, task)[0]
+    return begun(model, task).notes
 
 
-def begun(model: Any, task: Task) -> tuple[dict[str, Any], Any]:
-    """``calibrated``, and the states of the original text, which are the same afterwards."""
+class Begun(NamedTuple):
+    """What ``calibrated`` found on its way.
+
+    Attributes:
+        notes: for the record.
+        target: pieces of the new language, as ids.
+        hidden: `states` of them, by rows that are their sub-tokens' means.
+        other: `states` of the original language, which stay the same.
+        documents: ids of all text of the new language that may be read.
+    """
+
+    notes: dict[str, Any]
+    target: list[list[int]]
+    hidden: Any
+    other: Any
+    documents: list[list[int]]
+
+
+def begun(model: Any, task: Task) -> Begun:
+    """Do what ``calibrated`` does, and keep what others go on with."""
     check("calibrated", task)
     subtokens(model, task)
-    target, original = task.pieces(task.target), task.pieces(task.original)
-    other = states(model, original)
-    everything = text.pieces(task.tokenizer, task.target, limit=TEXT_BYTES)  # 2 s
-    counts = count(everything, len(model.get_output_embeddings().weight))
-    return calibrate(model, target, original, task.new.ids, counts, other=other), other
+    target = task.pieces(task.target)
+    hidden, other = states(model, target), states(model, task.pieces(task.original))
+    documents = list(text.pieces(task.tokenizer, task.target, limit=TEXT_BYTES))  # 2 s
+    counts = count(documents, len(model.get_output_embeddings().weight))
+    notes = calibrate(model, hidden, other, task.new.ids, counts)
+    return Begun(notes, target, hidden, other, documents)
 
 
 def check(init: str, task: Task) -> None:
@@ -46,12 +66,11 @@ def check(init: str, task: Task) -> None:
 
 def calibrate(
     model: Any,
-    target: Sequence[Sequence[int]],
-    original: Sequence[Sequence[int]],
+    hidden: Any,
+    other: Any,
     new_ids: range,
     counts: Any,
     *,
-    other: Any = None,
     ridge: float = 1e-3,
 ) -> dict[str, float]:
     """Prior calibration: give each new head row its token's frequency, in closed form.
@@ -68,12 +87,11 @@ def calibrate(
 
     Args:
         model: a causal LM, extended, rows at their sub-token means; the head (tied or not) is changed in place.
-        target: token ids of target-language pieces, extended tokenizer, BOS first.
-        original: the same of the original language.
+        hidden: (n, width) `states` of target-language pieces, extended tokenizer, BOS first.
+        other: (m, width) the same of the original language.
         new_ids: the new tokens.
         counts: (rows,) how often each id occurs in the target language, from more text than is read here:
             40 kB have 6,000 tokens, too few to tell 8,000 frequencies apart.
-        other: `states` of ``original``, where they are at hand: without new tokens in it they stay the same.
         ridge: lambda as a share of the mean diagonal.
 
     Returns:
@@ -82,8 +100,6 @@ def calibrate(
     import torch
 
     head = model.get_output_embeddings().weight
-    hidden = states(model, target)
-    other = states(model, original) if other is None else other
     n = len(hidden)
     mean = hidden.mean(0)
     along_target = direction(hidden, other, ridge)
@@ -158,18 +174,19 @@ def count(pieces: Iterable[Sequence[int]], rows: int) -> Any:
 
 
 def states(model: Any, pieces: Sequence[Sequence[int]]) -> Any:
-    """Final hidden states before each token, (n, width) float32 on the CPU."""
+    """Final hidden states before each token, piece after piece: (n, width) float32 on the CPU."""
     import torch
 
-    states = []
+    pieces = [ids for ids in pieces if len(ids) > 1]
+    found: list[Any] = [None] * len(pieces)
+    device = model.get_input_embeddings().weight.device
     model.eval()
     with torch.inference_mode(), load.autocast():
-        for ids in pieces:
-            if len(ids) < 2:
-                continue
-            batch = torch.tensor([ids], device=model.get_input_embeddings().weight.device)
-            hidden = model.get_decoder()(input_ids=batch, use_cache=False).last_hidden_state[0, :-1]
-            states.append(hidden.float().cpu())
-    if not states:
+        for indices in batches(pieces):
+            ids, mask = (part.to(device) for part in padded([pieces[i] for i in indices]))
+            hidden = model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False)
+            for place, index in enumerate(indices):
+                found[index] = hidden.last_hidden_state[place, : len(pieces[index]) - 1].float().cpu()
+    if not found:
         return torch.zeros(0, model.config.get_text_config().hidden_size)
-    return torch.cat(states).clone()
+    return torch.cat(found).clone()

@@ -18,8 +18,8 @@ from typing import Any
 
 from fastvocab.model import load, text
 from fastvocab.model.counts import Counts, contexts
-from fastvocab.model.initialise.calibration import begun, states
-from fastvocab.model.initialise.task import TEXT_BYTES, Task
+from fastvocab.model.initialise.calibration import begun
+from fastvocab.model.initialise.task import Task
 
 #: Steps, and positions that each reads; 8,000 rows of 576: 4 s on two cores.
 _STEPS, _BATCH = 100, 1024
@@ -27,6 +27,8 @@ _STEPS, _BATCH = 100, 1024
 _STEP = 0.025
 #: How much a context of the original language counts against one of the new: there new tokens shall stay unlikely.
 _ORIGINAL = 0.3
+#: So many of these contexts at most: each is multiplied with all old rows beforehand (10,000: 4 s).
+_OTHERS = 4096
 
 
 def counted(model: Any, task: Task) -> dict[str, Any]:
@@ -35,13 +37,12 @@ def counted(model: Any, task: Task) -> dict[str, Any]:
     Raises:
         ModelError: no text of the new language was given.
     """
-    notes, other = begun(model, task)
-    tokenizer = task.tokenizer
-    counts = Counts(text.pieces(tokenizer, task.target, limit=TEXT_BYTES), text.rows(tokenizer))
+    found = begun(model, task)
+    counts = Counts(found.documents, text.rows(task.tokenizer))
     return {
-        **notes,
+        **found.notes,
         "counted_tokens": counts.tokens,
-        **fit(model, counts, task.pieces(task.target), other, task.new.ids),
+        **fit(model, counts, found.target, found.hidden, found.other, task.new.ids),
     }
 
 
@@ -49,6 +50,7 @@ def fit(
     model: Any,
     counts: Counts,
     target: Sequence[Sequence[int]],
+    hidden: Any,
     other: Any,
     new_ids: range,
 ) -> dict[str, float]:
@@ -59,7 +61,8 @@ def fit(
     Args:
         model: a causal LM, extended, its new rows started.
         target: token ids of pieces of text of the new language, BOS first.
-        other: `calibration.states` of the original language, (positions, width).
+        hidden: (positions, width) `calibration.states` of them.
+        other: the same of text in the original language.
         new_ids: the new tokens.
 
     Returns:
@@ -69,10 +72,10 @@ def fit(
     import torch
 
     head = model.get_output_embeddings().weight.detach()
-    hidden = states(model, target)
     if not len(hidden):
         return {}
     wanted = _wanted(hidden, counts, target, target[0][0], new_ids).to(head.device)
+    other = other[:: max(1, -(-len(other) // _OTHERS))]
     # where the head is: on a GPU this is a second, and for a model of 8 billion on two cores it would be minutes
     hidden, other = hidden.to(head.device), other.to(head.device)
     rows = head[new_ids.start : new_ids.stop].float()

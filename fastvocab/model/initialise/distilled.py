@@ -25,7 +25,7 @@ from fastvocab.errors import ModelError
 from fastvocab.model import load, new_rows, text
 from fastvocab.model.initialise import calibration
 from fastvocab.model.initialise.short_training import batches, frozen
-from fastvocab.model.initialise.task import TEXT_BYTES, Task
+from fastvocab.model.initialise.task import Task
 from fastvocab.model.new_tokens import NewTokens
 
 #: Steps, rows that each reads, and tokens of a row after its BOS.
@@ -53,16 +53,12 @@ def distilled(model: Any, task: Task) -> dict[str, Any]:
     """
     calibration.check("distilled", task)
     with frozen(model):
-        _, other = calibration.begun(model, task)
+        found = calibration.begun(model, task)
         given = batches(task, task.target, (_STEPS, _BATCH, _LENGTH))
         notes = distil(model, task.new, given, begin=text.bos_id(task.tokenizer))
-        everything = text.pieces(task.tokenizer, task.target, limit=TEXT_BYTES)
-        counts = calibration.count(everything, len(model.get_output_embeddings().weight))
-        target, original = task.pieces(task.target), task.pieces(task.original)
-        return {
-            **notes,
-            **calibration.calibrate(model, target, original, task.new.ids, counts, other=other),
-        }
+        counts = calibration.count(found.documents, len(model.get_output_embeddings().weight))
+        hidden = calibration.states(model, found.target)
+        return {**notes, **calibration.calibrate(model, hidden, found.other, task.new.ids, counts)}
 
 
 def distil(model: Any, new: NewTokens, given: Any, *, begin: int, rate: float = _RATE) -> dict[str, Any]:
