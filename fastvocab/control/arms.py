@@ -77,6 +77,7 @@ def plain_section(
         "new_rows_learning_rate": 1e-5,
         "rows_first": 0.0,
         "count_targets": 0.0,
+        "shared_subwords": False,
         "schedule": "linear",
         "warmup": _WARMUP,
         "weight_decay": 0.001,

@@ -139,6 +139,18 @@ class Counts:
         return out.index_add(0, found.position[right], found.mass[right])
 
 
+    def nats(self, rows: Sequence[Sequence[int]]) -> float:
+        """-log p of all tokens of ``rows`` (ids, BOS first) after their first."""
+        import torch
+
+        rows = [row for row in rows if len(row) > 1]
+        if not rows:
+            return 0.0
+        before = torch.cat([contexts(torch.tensor([row]), row[0], self.order) for row in rows])
+        tokens = torch.tensor([token for row in rows for token in row[1:]])
+        return float(-self.probability(before, tokens).double().log().sum())
+
+
 @dataclass(frozen=True)
 class Mixture:
     """Targets of a batch: each position's own next token, and in part what the counts say.

@@ -12,7 +12,7 @@ from fastvocab import console, files
 from fastvocab.config.models import PretrainSection, TrainSection
 from fastvocab.errors import Stopped
 from fastvocab.model import load
-from fastvocab.train import callbacks, cpu_kernels, evaluation, saves, trainer
+from fastvocab.train import callbacks, evaluation, saves, trainer
 from fastvocab.train.budget import Budget, batch_size, steps_for
 from fastvocab.train.data import Data
 
@@ -23,8 +23,8 @@ _LOGGED = (
     "new_rows_learning_rate", "grad_norm",
 )  # fmt: skip
 _EVALUATED = (
-    "step", "tokens", "bytes", "seconds", evaluation.TARGET, evaluation.ORIGINAL, "target_bytes", "original_bytes",
-    "evaluation_bytes", "seconds_evaluating",
+    "step", "tokens", "bytes", "seconds", evaluation.TARGET, evaluation.ORIGINAL, evaluation.COUNTS, "target_bytes",
+    "original_bytes", "evaluation_bytes", "seconds_evaluating",
 )  # fmt: skip
 
 
@@ -62,6 +62,8 @@ def fit(
     """
     from transformers import TrainerState
 
+    from fastvocab.train import cpu_kernels  # torch
+
     stage, section, budget = job.stage, job.section, job.budget
     patience = section.patience if isinstance(section, PretrainSection) else None
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -78,6 +80,7 @@ def fit(
             callbacks.warn_of_epochs(stage, job.data.kind, epochs)
         if watched is not None:
             run.add_callback(evaluation.evaluator(run, tokenizer, watched, section))
+            run.lead = 1.0 if watched.is_enough else None
     if resume:
         console.say(
             f"{stage}: goes on from step {resume[1]['step']} ({budget.spent / 60:.1f} minutes trained)"

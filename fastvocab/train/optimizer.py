@@ -10,11 +10,13 @@ neither moves them nor starts their moments.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastvocab import console
 from fastvocab.config.models import TrainSection
 from fastvocab.model import load
+from fastvocab.train import subwords
 
 #: Group -> the key of its learning rate, in the configuration and in log.jsonl.
 RATES = {
@@ -35,16 +37,18 @@ class Groups:
     Args:
         model: from `checkpoint.load(trainable=True)`.
         new_ids: ids of the added rows; empty where there are none.
+        words: what they stand for, where they are to share what they learn (`fastvocab.train.subwords`).
 
     Attributes:
         adapters, old_rows, new_rows: parameters for the optimizer; those of rows are slices of ``matrices``, or
             the rows that `fastvocab.model.new_rows` opened.
+        shared: what the added rows of each matrix share.
         matrices: embedding matrices that train as a whole, (rows, width).
         rows_alone: whether nothing but the added rows trains now.
         row_size: root mean square of the base's own input rows, of the first 8,192 of them.
     """
 
-    def __init__(self, model: Any, new_ids: range) -> None:
+    def __init__(self, model: Any, new_ids: range, words: Sequence[str | None] = ()) -> None:
         opened = list(load.trained_rows(model).values())
         self.matrices = [w for w in load.embedding_weights(model).values() if w.requires_grad]
         known = {id(p) for p in [*opened, *self.matrices]}
@@ -56,6 +60,8 @@ class Groups:
         self.row_size = float(own.detach().float().pow(2).mean().sqrt())
         for matrix in self.matrices:
             self._split(matrix, new_ids)
+        of = subwords.table(words) if words and self.new_rows else None
+        self.shared = [] if of is None or not of.shape[1] else [subwords.Shared(p, of) for p in self.new_rows]
 
     def _split(self, matrix: Any, new_ids: range) -> None:
         import torch
@@ -105,10 +111,11 @@ class Groups:
         Rows have no weight decay: it would pull on rows that a batch does not even hold.
         """
         rates = self.rates(section)
+        parts = {"new_rows": [shared.part for shared in self.shared]}
         groups = [
             {
                 "name": name,
-                "params": parameters,
+                "params": [*parameters, *parts.get(name, [])],
                 "lr": rates[RATES[name]],
                 "weight_decay": section.weight_decay if name == "adapters" else 0.0,
             }
@@ -116,10 +123,17 @@ class Groups:
             if (parameters := getattr(self, name))
         ]
         optimizer = kind(groups, **options)
-        optimizer.register_step_post_hook(self._forget)
+        optimizer.register_step_pre_hook(self._before_step)
+        optimizer.register_step_post_hook(self._after_step)
         return optimizer
 
-    def _forget(self, *_: Any) -> None:
+    def _before_step(self, *_: Any) -> None:
+        for shared in self.shared:
+            shared.before_step()
+
+    def _after_step(self, *_: Any) -> None:
+        for shared in self.shared:
+            shared.after_step()
         # a slice's gradient would keep that of the whole matrix in memory
         for parameter in [*self.old_rows, *self.new_rows, *self.matrices]:
             parameter.grad = None

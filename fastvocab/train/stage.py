@@ -14,7 +14,7 @@ from fastvocab.config.models import LoraSection, PretrainSection, TrainSection
 from fastvocab.errors import ConfigError
 from fastvocab.model import checkpoint, load, reference
 from fastvocab.model.manifest import new_ids
-from fastvocab.train import loop, saves
+from fastvocab.train import loop, saves, subwords
 from fastvocab.train.budget import recomputes
 from fastvocab.train.data import Data
 from fastvocab.train.evaluation import Watched
@@ -109,7 +109,9 @@ def train(
     if data.counts is not None and not new_rows.open_loss(model):
         console.warn("pretrain.count_targets: this architecture changes its logits, so counts are left out")
         data = replace(data, counts=None)
-    groups = Groups(model, new_ids(manifest))
+    ids = new_ids(manifest)
+    share = isinstance(section, PretrainSection) and section.shared_subwords
+    groups = Groups(model, ids, subwords.texts(tokenizer, ids) if share and ids else ())
     warn_of_rates(section, stage, groups)
     rates = groups.rates(section)
     if isinstance(section, PretrainSection) and section.rows_first and not groups.new_rows:
@@ -124,7 +126,7 @@ def train(
             tokenizer,
             base=base,
             stage=stage,
-            new_ids=new_ids(manifest),
+            new_ids=ids,
             init=manifest["init"],
             load_in_4bit=manifest["load_in_4bit"],
             lora=manifest["lora"] or lora,

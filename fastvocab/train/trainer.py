@@ -64,7 +64,7 @@ def build(model: Any, tokenizer: Any, job: Job) -> Any:
             max_steps=job.budget.steps,
             learning_rate=section.learning_rate,
             max_grad_norm=section.max_grad_norm,
-            optim="adamw_8bit" if on_gpu else "adamw_torch",
+            optim="adamw_8bit" if on_gpu else "adamw_torch_fused",
             bf16=bf16,
             fp16=on_gpu and not bf16,
             gradient_checkpointing=recomputes(section),
@@ -114,6 +114,8 @@ def _class() -> Any:
         optimizer: Any
         lr_scheduler: Any
         saved_step: int | None = None
+        #: what evaluations leave of the counts' share (`evaluation.lead`); None where there are no evaluations
+        lead: float | None = None
         _rates: dict[str, float] = {}  # noqa: RUF012 - replaced, never changed
         _passes = 0
         _counted = (0, 0)
@@ -165,7 +167,8 @@ def _class() -> Any:
         def _count_share(self) -> float:
             job = self.job
             assert isinstance(job.section, PretrainSection), "instruction tuning has no counts"
-            return job.section.count_targets * (1 - job.budget.fraction(self.state.global_step))
+            left = 1 - job.budget.fraction(self.state.global_step) if self.lead is None else self.lead
+            return job.section.count_targets * left
 
         def training_step(self, *args: Any, **kwargs: Any) -> Any:
             loss = super().training_step(*args, **kwargs)

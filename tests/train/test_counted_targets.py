@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
 import torch
 
 from fastvocab.model.counts import NONE, Counts
+from fastvocab.train import evaluation
 from fastvocab.train.data import Data, pad
 from tests.train.conftest import same
+from tests.train.test_evaluation import LOOKS
 
 BEGIN = 0
 
@@ -37,12 +40,54 @@ def test_counts_change_what_is_learnt_and_0_is_plain_training(
         return targets(self, ids, new_language, share)
 
     monkeypatch.setattr(Data, "targets", noted)
-    settings = ("steps=4", "embeddings=new_rows")
+    settings = ("steps=4", "embeddings=new_rows", "evaluations=0")
     plain = train("tied", *settings, "count_targets=0", name="plain")
     assert not asked and "counted_tokens" not in plain.figures["data"]
     counted = train("tied", *settings, "count_targets=0.8", name="counted")
-    assert asked == pytest.approx([0.8, 0.6, 0.4, 0.2]), "it falls to 0 towards the end"
+    assert asked == pytest.approx([0.8, 0.6, 0.4, 0.2]), "unwatched it falls to 0 towards the end"
     assert counted.figures["data"]["counted_tokens"] > 0
     assert not same(plain.tensors(), counted.tensors())
     train("plain", "steps=1", "embeddings=full", name="base")
     assert len(asked) == 4, "a model without new tokens is trained plainly"
+
+
+def test_counts_teach_until_the_model_has_caught_up(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    targets, nats = Data.targets, Counts.nats
+
+    def noted(self: Data, ids: Any, new_language: Any, share: float) -> Any:
+        asked.append(share)
+        return targets(self, ids, new_language, share)
+
+    monkeypatch.setattr(Data, "targets", noted)
+    settings = (*LOOKS, "embeddings=new_rows", "count_targets=0.8", "save_steps=1", "keep_saves=99")
+    done = train("tied", *settings, name="behind")
+    assert len(done.looks) == 4 and len({look["counts_bits_per_byte"] for look in done.looks}) == 1
+    assert all(1.05 * look["counts_bits_per_byte"] < look["target_bits_per_byte"] for look in done.looks)
+    assert asked == pytest.approx([0.8] * 8), "an untrained model knows less than counts"
+    asked.clear()
+    monkeypatch.setattr(Counts, "nats", lambda self, rows: 100 * nats(self, rows))
+    ahead = train("tied", *settings, name="ahead")
+    assert asked == pytest.approx([0.8, 0.8, *[0] * 6])
+    asked.clear()
+    for step in range(5, 9):
+        shutil.rmtree(ahead.save(step), ignore_errors=True)
+    again = train("tied", *settings, name="ahead")
+    assert asked == [0] * 4 and same(again.tensors(), ahead.tensors())
+
+
+@pytest.mark.parametrize(("model", "left"), [(2.0, 1.0), (1.05, 1.0), (1.025, 0.5), (1.0, 0.0), (0.5, 0.0)])
+def test_what_is_left_of_the_counts(model: float, left: float) -> None:
+    entry = {"target_bits_per_byte": 1.4 * model, "counts_bits_per_byte": 1.4}
+    assert evaluation.lead(entry) == pytest.approx(left)
+    assert evaluation.lead({"target_bits_per_byte": 1.4, "counts_bits_per_byte": None}) == 1
+
+
+def test_bits_of_counts_are_those_of_their_probabilities() -> None:
+    counts = Counts([[BEGIN, 1, 2, 3], [BEGIN, 1, 2, 2]], 5)
+    row = [BEGIN, 1, 2, 4]
+    contexts = torch.tensor([[NONE, BEGIN], [BEGIN, 1], [1, 2]])
+    by_hand = sum(
+        torch.log(counts.probability(contexts[i : i + 1], torch.tensor([token]))) for i, token in enumerate(row[1:])
+    )
+    assert counts.nats([row, [BEGIN]]) == pytest.approx(-float(by_hand))
