@@ -1,7 +1,7 @@
 """What the extension gains in the same time: the run's own line, the control and the plain way, over seeds.
 
     python scripts/bench_training.py                                       (5 minutes an arm, 3 seeds, uk and ta)
-    python scripts/bench_training.py --minutes 15 --seeds 1 --languages uk --set pretrain.embeddings=new_rows
+    python scripts/bench_training.py --minutes 15 --seeds 1 --languages uk --set tokenizer.new_tokens=4000
 
 Each line of the table is an arm of a real run of ``fastvocab.recipes.new_language`` with ``evaluate.control``: the
 run's own line takes ``--minutes`` up to its pretrained checkpoint, preparation counted in, and both other arms get
@@ -27,6 +27,7 @@ from bench_material import write_language
 from fastvocab import files
 from fastvocab.control.compare import EXTENDED, Spent
 from fastvocab.outcome import ARMS
+from fastvocab.recipes.new_language import EMBEDDED
 from fastvocab.run import read_records
 
 Figures = dict[str, Any]
@@ -36,6 +37,11 @@ FIRST_SEED = 3407
 SETTINGS = [
     "corpus.replay=package:pydoc-topics", "corpus.heldout=0.2", "instruct.train=[]", "export.to=[]",
     "evaluate.heldout_bytes=60000", "evaluate.replay_bytes=40000", "evaluate.sample_tokens=24",
+]  # fmt: skip
+#: Tokens and training as in the recipe's own default, which is made for so small a model and so short a time.
+SETTINGS += [
+    f"{section}.{key}={value}" for section in ("tokenizer", "pretrain") for key, value in EMBEDDED[section].items()
+    if key not in ("minutes", "save_minutes")
 ]  # fmt: skip
 #: One step of training: all that comes before and around it is what is measured.
 PREPARATION = ["pretrain.steps=1", "pretrain.evaluations=0", "evaluate.heldout_bytes=1000",

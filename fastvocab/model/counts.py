@@ -138,7 +138,6 @@ class Counts:
         out = found.rest * self.unigram[tokens]
         return out.index_add(0, found.position[right], found.mass[right])
 
-
     def nats(self, rows: Sequence[Sequence[int]]) -> float:
         """-log p of all tokens of ``rows`` (ids, BOS first) after their first."""
         import torch

@@ -79,7 +79,12 @@ def _applies(model: Any) -> bool:
 def _is_plain_lora(module: Any) -> bool:
     from peft.tuners.lora import Linear
 
-    if type(module) is not Linear or len(module.active_adapters) != 1 or module.merged or module.disable_adapters:
+    if (
+        type(module) is not Linear
+        or len(module.active_adapters) != 1
+        or module.merged
+        or module.disable_adapters
+    ):
         return False
     (adapter,) = module.active_adapters
     base = module.base_layer
@@ -132,7 +137,14 @@ class _Lora(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             to_x = (gradient @ ctx.weight).addmm_(through, small).view(ctx.shape)
         to_bias = gradient.sum(0).float() if ctx.bias and ctx.needs_input_grad[2] else None
-        return to_x, None, to_bias, (through.T @ x).float(), (gradient.T @ inner).float().mul_(ctx.scale), None
+        return (
+            to_x,
+            None,
+            to_bias,
+            (through.T @ x).float(),
+            (gradient.T @ inner).float().mul_(ctx.scale),
+            None,
+        )
 
 
 def _norm(self: Any, hidden_states: Any) -> Any:

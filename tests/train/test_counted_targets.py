@@ -88,6 +88,7 @@ def test_bits_of_counts_are_those_of_their_probabilities() -> None:
     row = [BEGIN, 1, 2, 4]
     contexts = torch.tensor([[NONE, BEGIN], [BEGIN, 1], [1, 2]])
     by_hand = sum(
-        torch.log(counts.probability(contexts[i : i + 1], torch.tensor([token]))) for i, token in enumerate(row[1:])
+        torch.log(counts.probability(contexts[i : i + 1], torch.tensor([token])))
+        for i, token in enumerate(row[1:])
     )
     assert counts.nats([row, [BEGIN]]) == pytest.approx(-float(by_hand))

@@ -109,7 +109,14 @@ def test_evaluations_are_spread_evenly_and_are_what_the_saves_score(train: Any, 
 def test_a_training_that_is_evaluated_ends_with_the_same_weights_also_when_broken(
     mode: str, train: Any
 ) -> None:
-    settings = (*LOOKS, f"embeddings={mode}", "lora.dropout=0.1", "save_steps=1", "keep_saves=99", "count_targets=0")
+    settings = (
+        *LOOKS,
+        f"embeddings={mode}",
+        "lora.dropout=0.1",
+        "save_steps=1",
+        "keep_saves=99",
+        "count_targets=0",
+    )
     with_looks = train("untied", *settings, "evaluations=4")
     without = train("untied", *settings, "evaluations=0", name="without")
     assert len(with_looks.looks) == 4 and not without.looks

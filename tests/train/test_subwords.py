@@ -20,7 +20,9 @@ def _tokenizer(kind: str, words: list[str]) -> Any:
     if kind == "byte-level":
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
         spelt = [
-            "".join(piece for piece, _ in pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(w))
+            "".join(
+                piece for piece, _ in pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(w)
+            )
             for w in words
         ]
         backend = Tokenizer(models.BPE({t: i for i, t in enumerate([*alphabet, *spelt])}, []))
@@ -29,7 +31,12 @@ def _tokenizer(kind: str, words: list[str]) -> Any:
     else:
         pieces = ["<unk>", "a", "<0xD0>", *(w.replace(" ", "▁") for w in words)]
         backend = Tokenizer(models.BPE({t: i for i, t in enumerate(pieces)}, [], byte_fallback=True))
-        steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        steps = [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
         backend.decoder = decoders.Sequence(steps)
         first = 3
     return PreTrainedTokenizerFast(tokenizer_object=backend), first
@@ -100,4 +107,6 @@ def test_training_with_and_without_differs_and_leaves_nothing_behind(train: Any,
     together = train("untied", *settings, name="together")
     assert not same(apart.tensors(), together.tensors())
     assert apart.tensors().keys() == together.tensors().keys()
-    assert {n: t.shape for n, t in apart.tensors().items()} == {n: t.shape for n, t in together.tensors().items()}
+    assert {n: t.shape for n, t in apart.tensors().items()} == {
+        n: t.shape for n, t in together.tensors().items()
+    }
