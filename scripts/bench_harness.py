@@ -41,3 +41,12 @@ def machine(started: float) -> dict[str, Any]:
     found |= {"amx": "amx_bf16" in text, "memory_gb": round(psutil.virtual_memory().total / 1e9)}
     packages = {name: version(name) for name in ("torch", "transformers", "peft", "unsloth")}
     return found | {"seconds": round(time.perf_counter() - started)} | packages
+
+
+def markdown(lines: list[dict[str, str]]) -> str:
+    """A table, one line for each dictionary."""
+    if not lines:
+        return ""
+    heads = list(lines[0])
+    text = [heads, ["---"] * len(heads)] + [[line[head] for head in heads] for line in lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in text)

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from bench_harness import machine, progress
+from bench_harness import machine, markdown, progress
 from bench_material import write_language
 
 from fastvocab import files
@@ -160,15 +160,6 @@ def _get(node: Any, keys: tuple[str, ...]) -> float:
     for key in keys:
         node = node[key]
     return float(node)
-
-
-def markdown(lines: list[dict[str, str]]) -> str:
-    """A table, one line for each dictionary."""
-    if not lines:
-        return ""
-    heads = list(lines[0])
-    text = [heads, ["---"] * len(heads)] + [[line[head] for head in heads] for line in lines]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in text)
 
 
 def arguments() -> argparse.Namespace:

@@ -37,11 +37,11 @@ def nats(model: Any, rows: Sequence[Sequence[int]]) -> list[float]:
     return found
 
 
-def batches(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """Indices of rows of like length together, the longest first, so that padding costs little."""
+def batches(rows: Sequence[Sequence[int]], tokens: int = _BATCH_TOKENS) -> Iterator[list[int]]:
+    """Indices of rows of like length together, the longest first, so that padding costs little; ``tokens`` at most."""
     batch: list[int] = []
     for index in sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True):
-        if batch and (len(batch) + 1) * len(rows[batch[0]]) > _BATCH_TOKENS:
+        if batch and (len(batch) + 1) * len(rows[batch[0]]) > tokens:
             yield batch
             batch = []
         batch.append(index)

@@ -32,7 +32,7 @@ EMBEDDED: dict[str, Any] = {
         "learning_rate": 2e-3,
         "block": 256,
         "batch": 1,
-    },  # fmt: skip
+    },
     "instruct": {"train": "package:chatterbot-corpus/ukrainian", "minutes": 0.4, "save_minutes": 1},
     "evaluate": {"heldout_bytes": 16_000, "replay_bytes": 10_000, "sample_tokens": 24},
 }

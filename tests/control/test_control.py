@@ -196,14 +196,16 @@ def test_the_plain_way_is_unsloth_s_own(finished: Path, tied_llama: Path, tmp_pa
     assert used["count_targets"] == 0, "counts are of our way alone"
 
 
-def test_the_control_trains_the_old_rows_at_their_own_rate(
-    finished: Path, untied_llama: Path, tmp_path: Path
+@pytest.mark.parametrize(("mode", "wanted"), [("new_rows", "frozen"), ("frozen", "frozen"), ("full", "full")])
+def test_the_control_trains_what_the_run_does_but_new_rows(
+    mode: str, wanted: str, finished: Path, untied_llama: Path, tmp_path: Path
 ) -> None:
-    arm = _train("control", finished, tmp_path / "control", untied_llama, seconds=0.5)
+    section = PretrainSection(block=64, batch=2, embeddings=mode, save_minutes=1000, lora={"r": 4})
+    arm = _train("control", finished, tmp_path / "control", untied_llama, seconds=0.5, section=section)
     found = manifest.read(arm.folder)
     assert found["vocabulary"]["new_first"] == found["vocabulary"]["new_stop"] == found["vocabulary"]["rows"]
-    assert found["embeddings"] == "full" and found["rows"]["lm_head"] > 0
-    assert arm.figures["settings"]["embedding_learning_rate"] == 5e-5
+    assert found["embeddings"] == wanted
+    assert (found["rows"].get("lm_head", 0) > 0) == (wanted == "full")
     assert arm.figures["preparation"] == 0
     model, tok = checkpoint.load(arm.folder)
     assert len(tok) == len(model.get_input_embeddings().weight)

@@ -97,7 +97,7 @@ def test_every_mode_has_its_groups_and_rows_have_no_decay(
     state = torch.load(done.save(1) / "optimizer.pt", weights_only=True)["param_groups"]
     found = {g["name"]: (len(g["params"]), g["initial_lr"], g["weight_decay"]) for g in state}
     rates = {"adapters": (2e-3, 0.1), "old_rows": (5e-4, 0.0), "new_rows": (7e-3, 0.0)}
-    of_each = counts[:2] + (2 * counts[2],)  # beside the rows, what they share
+    of_each = (*counts[:2], 2 * counts[2])  # beside the rows, what they share
     assert found == {n: (c, *rates[n]) for n, c in zip(rates, of_each) if c}
     logged = {key for key in done.steps[0] if key.endswith("learning_rate")}
     keys = ("learning_rate", "embedding_learning_rate", "new_rows_learning_rate")

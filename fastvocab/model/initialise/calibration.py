@@ -11,6 +11,9 @@ from fastvocab.model.initialise.means import subtokens
 from fastvocab.model.initialise.task import TEXT_BYTES, Task
 from fastvocab.model.nats import batches, padded
 
+#: In one forward pass for hidden states. Each pass casts all weights anew; there are no logits, so 4,096 fit.
+_TOKENS = 4096
+
 
 def calibrated(model: Any, task: Task) -> dict[str, Any]:
     """Rows from their sub-tokens (`means.subtokens`), then head rows that know each token's frequency (`calibrate`).
@@ -47,7 +50,8 @@ def begun(model: Any, task: Task) -> Begun:
     check("calibrated", task)
     subtokens(model, task)
     target = task.pieces(task.target)
-    hidden, other = states(model, target), states(model, task.pieces(task.original))
+    # 20 kB of English are 4,500 contexts, for as many second moments as a state has numbers
+    hidden, other = states(model, target), states(model, task.pieces(task.original, 0.5))
     documents = list(text.pieces(task.tokenizer, task.target, limit=TEXT_BYTES))  # 2 s
     counts = count(documents, len(model.get_output_embeddings().weight))
     notes = calibrate(model, hidden, other, task.new.ids, counts)
@@ -182,7 +186,7 @@ def states(model: Any, pieces: Sequence[Sequence[int]]) -> Any:
     device = model.get_input_embeddings().weight.device
     model.eval()
     with torch.inference_mode(), load.autocast():
-        for indices in batches(pieces):
+        for indices in batches(pieces, _TOKENS):
             ids, mask = (part.to(device) for part in padded([pieces[i] for i in indices]))
             hidden = model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False)
             for place, index in enumerate(indices):

@@ -39,9 +39,9 @@ class Task:
     reference: str = ""
     descriptions: Mapping[str, str] = field(default_factory=dict)
 
-    def pieces(self, given: Sequence[str]) -> list[list[int]]:
-        """Token ids of the first ``calibration_bytes`` of a text, BOS first."""
-        return list(text.pieces(self.tokenizer, given, limit=self.calibration_bytes))
+    def pieces(self, given: Sequence[str], share: float = 1.0) -> list[list[int]]:
+        """Token ids of the first ``calibration_bytes`` of a text, or of a share of that many, BOS first."""
+        return list(text.pieces(self.tokenizer, given, limit=round(share * self.calibration_bytes)))
 
     @cached_property
     def old_ids(self) -> list[int]:
