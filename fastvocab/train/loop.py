@@ -155,14 +155,16 @@ def _peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def require_disk(folder: Path, model: Any, keep: int = saves.KEEP) -> None:
+def require_disk(folder: Path, model: Any, keep: int = saves.KEEP, *, shared: int = 0) -> None:
     """Room for the saves that are kept and the next: trained weights, with Adam's two moments beside each.
 
     Args:
         keep: saves that are kept; those that lie there already count, as they will make room.
+        shared: bytes of what rows share, of which there are moments alone (`fastvocab.train.subwords`).
 
     Raises:
         ResourceError: before training, not in the middle of it.
     """
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    files.require_space(folder, (keep + 1) * 3 * trained - saves.size(folder), "saves during training")
+    needed = (keep + 1) * (3 * trained + 2 * shared)
+    files.require_space(folder, needed - saves.size(folder), "saves during training")

@@ -63,6 +63,11 @@ class Groups:
         of = subwords.table(words) if words and self.new_rows else None
         self.shared = [] if of is None or not of.shape[1] else [subwords.Shared(p, of) for p in self.new_rows]
 
+    @property
+    def shared_bytes(self) -> int:
+        """Of `shared`."""
+        return sum(shared.part.numel() * shared.part.element_size() for shared in self.shared)
+
     def _split(self, matrix: Any, new_ids: range) -> None:
         import torch
 

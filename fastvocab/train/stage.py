@@ -103,15 +103,15 @@ def train(
     model, tokenizer = opened(resume[0] if resume else previous)
     if template is not None:
         tokenizer.chat_template = template
+    ids = new_ids(manifest)
+    share = isinstance(section, PretrainSection) and section.shared_subwords
+    groups = Groups(model, ids, subwords.texts(tokenizer, ids) if share and ids else ())
     spare = isinstance(section, PretrainSection) and section.patience is not None  # the best save
-    loop.require_disk(saves_folder, model, section.keep_saves + spare)
+    loop.require_disk(saves_folder, model, section.keep_saves + spare, shared=groups.shared_bytes)
     data = prepare(tokenizer, saves_folder)
     if data.counts is not None and not new_rows.open_loss(model):
         console.warn("pretrain.count_targets: this architecture changes its logits, so counts are left out")
         data = replace(data, counts=None)
-    ids = new_ids(manifest)
-    share = isinstance(section, PretrainSection) and section.shared_subwords
-    groups = Groups(model, ids, subwords.texts(tokenizer, ids) if share and ids else ())
     warn_of_rates(section, stage, groups)
     rates = groups.rates(section)
     if isinstance(section, PretrainSection) and section.rows_first and not groups.new_rows:

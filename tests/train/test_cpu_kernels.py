@@ -106,8 +106,9 @@ def test_afterwards_the_model_is_as_it_was() -> None:
     assert names == [name for name, module in model.named_modules() if "forward" in module.__dict__]
 
 
-def test_reading_without_training_is_the_models_own() -> None:
-    model, batch = _model(SHAPES["llama"]), _batch("documents")
+@pytest.mark.parametrize("kind", ["documents", "padding"])
+def test_reading_without_training_is_the_models_own(kind: str) -> None:
+    model, batch = _model(SHAPES["llama"]), _batch(kind)
     with torch.no_grad(), load.autocast():
         own = model(**batch, use_cache=False).logits
         with cpu_kernels.installed(model):
