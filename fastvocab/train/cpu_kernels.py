@@ -1,9 +1,10 @@
 """Forward and backward passes of a transformer layer's parts for training on a CPU under bfloat16 autocast.
 
-What unsloth's kernels are on a GPU, for the CPU backend, which trains transformers' own modules: there a third of a
-step goes into casting the same activations and weights again for each linear layer, into LoRA's products as separate
-tensors of the output's size, and into attention's backward pass. ``scripts/bench_kernels.py`` measures a step with and
-without, and how far the gradients of both are from those in float32.
+What unsloth's kernels are on a GPU, for the CPU backend, which trains transformers' own modules: there the same
+activations and weights are cast again for each linear layer, LoRA's products are tensors of the output's size, and
+attention's backward pass is slow. SmolLM2-135M, forward and backward pass, two runs of ``scripts/bench_kernels.py``:
+1.17 and 1.30 times faster with 256 tokens a step, 1.27 and 1.41 with 512, 1.26 and 1.29 with 1,024; the gradient's
+error against float32 is 0.014 to 0.022 of it either way.
 
 - A linear layer with LoRA is one function: frozen weights are cast once, the adapter's product is added in place.
 - A normalisation hands its output over in bfloat16, which the linear layers after it would each have cast it to.
