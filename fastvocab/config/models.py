@@ -140,7 +140,7 @@ class ExtendSection(Section):
     descriptions: Annotated[str | None, Field(min_length=1, validate_default=True)] = None
     """A JSON file {token: what it means} of new tokens, for init description; auto then tries it too. Tokens without one start from their sub-tokens."""
     calibration_bytes: Annotated[int, Field(ge=10_000)] = 40_000
-    """Text of each kind that counted, calibrated and distilled put through the model, in bytes."""
+    """Text of the new language that counted, calibrated and distilled put through the model, in bytes; of the original half as much."""
     pad_to_multiple_of: Annotated[int | None, Field(ge=2, le=4096)] = None
     """Add rows without a token until the matrix is a multiple of this long (64 suits tensor cores); they are never sampled."""
 

@@ -4,7 +4,7 @@ A short training reads a small part of its corpus, and one token is all that a p
 it in seconds, and says for each place a whole distribution. Over the tokens of an extended vocabulary, which are
 nearly words, two or three of them are a context worth counting; over a base's fragments they are not. Ukrainian
 (ua-gec, 4.5 MB, held-out bits per byte of the counts alone): 1.40 with one token of context and 1.36 with two over
-8,000 new tokens; 2.00 and 1.64 over SmolLM2's own, whose training for five minutes on two cores ends at 1.62.
+8,000 new tokens; 2.00 and 1.64 over SmolLM2's own.
 
 The estimate is interpolated absolute discounting (Ney, Essen, Kneser 1994): each count gives up a share of itself to
 the shorter context, the shortest one (the token's frequency) to all tokens alike.

@@ -24,7 +24,7 @@ import torch
 from torch.nn import functional
 
 #: Normalisations that are x / rms(x) * weight, and in which order they round.
-_NORMS = {"LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "SmolLM3RMSNorm", "Phi3RMSNorm"}
+_NORMS = {"LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm"}
 #: Bytes of the score matrices of one layer, which all layers keep for the backward pass; longer blocks go through
 #: torch's own attention, which keeps none. 32 heads over 512 tokens: 17 MB.
 _MOST_SCORES = 20 * 2**20

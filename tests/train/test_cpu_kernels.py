@@ -87,7 +87,7 @@ def test_loss_and_gradients_are_as_near_to_float32_as_autocasts(shape: str, kind
     loss, own = _gradients(model, batch, autocast=True)
     with cpu_kernels.installed(model) as taken:
         kernel_loss, found = _gradients(model, batch, autocast=True)
-    assert taken["linear"] == 21
+    assert taken["linear"] == 21 and taken["attention"] == 3
     assert taken["norm"] == (0 if "gemma" in shape else 7)
     error, mine = (torch.linalg.norm(g - exact) / torch.linalg.norm(exact) for g in (own, found))
     assert mine < 1.3 * error + 1e-3, (float(mine), float(error))
@@ -119,6 +119,18 @@ def test_reading_without_training_is_the_models_own(kind: str) -> None:
 def test_other_kinds_of_adapters_stay_as_they_are(lora: dict[str, Any]) -> None:
     with cpu_kernels.installed(_model(SHAPES["llama"], **lora)) as taken:
         assert taken["linear"] == 0 and taken["norm"] == 7
+
+
+def test_long_blocks_go_through_torchs_own_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = _model(SHAPES["llama"]), _batch("documents")
+    exact = _gradients(model, batch, autocast=False)[1]
+    found = []
+    for most in (cpu_kernels._MOST_SCORES, 0):
+        monkeypatch.setattr(cpu_kernels, "_MOST_SCORES", most)
+        with cpu_kernels.installed(model):
+            found.append(_gradients(model, batch, autocast=True)[1])
+    assert not torch.equal(*found)
+    assert all(torch.linalg.norm(g - exact) < 0.05 * torch.linalg.norm(exact) for g in found)
 
 
 def test_a_window_and_documents_are_in_the_mask() -> None:

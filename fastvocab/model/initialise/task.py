@@ -24,7 +24,7 @@ class Task:
         tokenizer: the extended one.
         seed: of methods that draw; drawn on the CPU, so that machines agree.
         target, original: text of the new and of the original language, in pieces of at most 2 kB.
-        calibration_bytes: of each kind of text, for `calibration.calibrate`.
+        calibration_bytes: of text of the new language, and half as much of the original, for `calibration.calibrate`.
         reference: the token whose row ``clone`` takes.
         descriptions: text of a new token -> what it means.
     """
