@@ -7,7 +7,7 @@ import os
 # before any library looks: the hub is out of reach and every attempt costs a time-out
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-# as fastvocab.model sets it; tests import torch before that
+# as fastvocab.model.load does beside other programs; tests import torch before that
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers on two cores

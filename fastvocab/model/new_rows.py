@@ -274,7 +274,33 @@ def loss(
         rows, first = head.new_rows, head.new_ids.start
     else:
         rows, first = (weight if weight.requires_grad else weight[:0]), 0
-    return _CrossEntropy.apply(_lower(flat), rows, _lower(weight.detach()), wanted, first, divisor, counted)
+    return _CrossEntropy.apply(
+        _lower(flat), rows, _lowered(head, weight.detach()), wanted, first, divisor, counted
+    )
+
+
+@contextmanager
+def kept_lowered(model: Any) -> Iterator[None]:
+    """Inside, the head's matrix as autocast has it is kept from step to step, where its added rows alone train.
+
+    The cast reads 4 bytes a weight: 57,152 x 576 take 40 ms of a step of 1.1 s, 256,000 x 2304 take 0.9 s.
+    """
+    head = model.get_output_embeddings()
+    if hasattr(head, "new_rows"):
+        with load.autocast():
+            head.lowered = _lower(head.weight.detach())
+    try:
+        yield
+    finally:
+        head.__dict__.pop("lowered", None)
+
+
+def _lowered(head: Any, weight: Any) -> Any:
+    kept = head.__dict__.get("lowered")
+    if kept is None:
+        return _lower(weight)
+    kept[head.new_ids.start : head.new_ids.stop] = head.new_rows.detach()
+    return kept
 
 
 def open_loss(model: Any) -> bool:

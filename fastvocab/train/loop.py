@@ -62,7 +62,8 @@ def fit(
     """
     from transformers import TrainerState
 
-    from fastvocab.train import cpu_kernels  # torch
+    from fastvocab.model import new_rows  # torch
+    from fastvocab.train import cpu_kernels
 
     stage, section, budget = job.stage, job.section, job.budget
     patience = section.patience if isinstance(section, PretrainSection) else None
@@ -96,7 +97,7 @@ def fit(
             ):
                 run.state = state  # stopped in its very last step: transformers would train one more
             else:
-                with cpu_kernels.installed(model):
+                with cpu_kernels.installed(model), new_rows.kept_lowered(model):
                     run.train(resume_from_checkpoint=str(resume[0]) if resume else None)
             if stopper.signum is not None and run.saved_step != run.state.global_step:
                 run._save_checkpoint(model, None)  # the signal came when the last step's end was past

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,29 @@ def test_the_head_alone_gives_the_same_gradients_where_the_model_takes_its_own_l
     (rows,) = load.trained_rows(ours).values()
     (weight,) = load.embedding_weights(full).values()
     torch.testing.assert_close(rows.grad, weight.grad[NEW.start : NEW.stop], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["tied_llama", "untied_llama"])
+def test_a_head_that_is_kept_cast_follows_its_rows(kind: str, request) -> None:
+    found = []
+    for context in (lambda _: nullcontext(), new_rows.kept_lowered):
+        model = _opened(request.getfixturevalue(kind), "new_rows")
+        trained = load.trained_rows(model)
+        with context(model):
+            for _ in range(3):
+                with torch.autocast("cpu", torch.bfloat16):
+                    value = model(**_batch()).loss
+                value.backward()
+                gradients = {part: rows.grad.clone() for part, rows in trained.items()}
+                found.append((value.item(), gradients))
+                for rows in trained.values():
+                    rows.data -= 0.1 * rows.grad.sign()
+                    rows.grad = None
+        assert not hasattr(model.get_output_embeddings(), "lowered")
+    for (loss, gradients), (kept_loss, kept) in zip(found[:3], found[3:]):
+        assert loss == kept_loss
+        assert all(torch.equal(gradients[part], kept[part]) for part in gradients)
+    assert found[0][0] != found[2][0], "the rows moved"
 
 
 def test_the_rows_are_the_matrix_s_own_memory_and_nothing_else_trains(untied_llama: Path) -> None:
