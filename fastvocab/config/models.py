@@ -217,7 +217,7 @@ class PretrainSection(TrainSection):
     replay: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the blocks that come from corpus.replay."""
     count_targets: Share = 0.9
-    """How much of each target is what the whole corpus's counts say comes next (n-grams over the extended vocabulary), in place of the one token that does. In full as long as the model is 5% worse on held-out text than counts alone are, and no more once it has caught up; without evaluations on the way it falls evenly to 0. 0 for plain training."""
+    """How much of each target is what the whole corpus's counts say comes next (n-grams of its tokens), in place of the one token that does. In full as long as the model is 5% worse on held-out text than counts alone are, and no more once it has caught up; without evaluations on the way it falls evenly to 0. 0 for plain training."""
     shared_subwords: bool = True
     """Added tokens that are spelled alike learn together: each row has parts in common with the tokens that have the same n-grams of characters (as in fastText). For training only; the model stays an ordinary one."""
     rows_first: Annotated[float, Field(ge=0, lt=1)] = 0.0

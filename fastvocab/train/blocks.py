@@ -27,7 +27,7 @@ import numpy as np
 from fastvocab import console
 from fastvocab.errors import DataError
 from fastvocab.model import load, text
-from fastvocab.model.counts import Counts
+from fastvocab.model.counts import Counts, order_for
 from fastvocab.train.data import Data
 
 
@@ -250,7 +250,9 @@ def prepare(
     if not counted:
         return data
     began = time.monotonic()
-    counts = Counts(_documents(corpus / "train.jsonl", tok), text.rows(tok))
+    order = order_for(float(target.bytes.sum()) / target.ids.size)
+    counts = Counts(_documents(corpus / "train.jsonl", tok), text.rows(tok), order=order)
+    data.figures["counted_order"] = order
     data.figures["counted_tokens"] = counts.tokens
     data.figures["seconds_counting"] = round(time.monotonic() - began, 2)
     return replace(data, counts=counts, begin=text.bos_id(tok))

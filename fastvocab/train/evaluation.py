@@ -6,6 +6,10 @@ compare. How much of it follows from ``evaluation_share`` when the first is due:
 with a budget in steps it gives the same text again, whatever the machine is busy with; what the evaluations took
 is in the record. Another training that is to read the same text is given the ``evaluation_bytes`` of this one's
 figures and an ``evaluation_share`` of 1.
+
+Where counts are part of the targets, a small piece of the text is read before the first step and twice early on: a
+model that knows more than they do from the start, as a large one may, is not to be taught by them until the first
+evaluation is due.
 """
 
 from __future__ import annotations
@@ -32,6 +36,10 @@ TARGET, ORIGINAL, COUNTS = "target_bits_per_byte", "original_bits_per_byte", "co
 #: Counts teach in full as long as a model is so much worse on held-out text than they are, and no more when it has
 #: caught up. Chosen, not derived: no training here was long enough to come near them.
 _LEAD = 0.05
+#: Early looks at who leads: when, as shares of the training, and bytes that they read, 1 to 2% of five minutes'
+#: training together. Entries of the log that are these have the share of the counts that they leave as ``LEAD``.
+_EARLY, _EARLY_BYTES = (0.0, 1 / 64, 1 / 16), 4096
+LEAD = "counts_lead"
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Watched:
     @property
     def is_enough(self) -> bool:
         """For evaluations; where they still do not take place, the training is too short for them."""
-        return sum(len(piece.encode("utf-8")) for piece in self.target) >= LEAST_BYTES
+        return _size(self.target) >= LEAST_BYTES
 
 
 def read(corpus: Path, section: PretrainSection) -> Watched | None:
@@ -77,11 +85,19 @@ def entries(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [entry for entry in log if TARGET in entry]
 
 
-def lead(entry: dict[str, Any]) -> float:
-    """How much of ``pretrain.count_targets`` is left after an evaluation, 0 to 1."""
-    if entry.get(COUNTS) is None:
-        return 1.0
-    return min(1.0, max(0.0, (entry[TARGET] / entry[COUNTS] - 1) / _LEAD))
+def lead(model: float, counts: float) -> float:
+    """How much of ``pretrain.count_targets`` is left, 0 to 1, by held-out bits per byte of both."""
+    return min(1.0, max(0.0, (model / counts - 1) / _LEAD))
+
+
+def _latest_lead(log: list[dict[str, Any]]) -> float | None:
+    """What the last evaluation or early look left; None where there was none."""
+    for entry in reversed(log):
+        if LEAD in entry:
+            return float(entry[LEAD])
+        if entry.get(COUNTS) is not None:
+            return lead(entry[TARGET], entry[COUNTS])
+    return None
 
 
 def is_exhausted(state: Any, patience: int | None) -> bool:
@@ -89,6 +105,10 @@ def is_exhausted(state: Any, patience: int | None) -> bool:
     if patience is None or state.best_global_step is None:
         return False
     return sum(entry["step"] > state.best_global_step for entry in entries(state.log_history)) >= patience
+
+
+def _size(pieces: Sequence[str]) -> int:
+    return sum(len(piece.encode("utf-8")) for piece in pieces)
 
 
 def fitting(pieces: Sequence[str], size: float) -> int:
@@ -114,14 +134,20 @@ def evaluator(trainer: Any, tokenizer: Any, watched: Watched, section: PretrainS
         _limit: int | None = None
         _reached = 0
         _said = False
+        _looks = len(_EARLY)
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self._reached = self._due(state.global_step) if state.global_step else 0
             if done := entries(state.log_history):  # a continued training reads what it read before
                 self._limit = done[0]["evaluation_bytes"]
-                trainer.lead = lead(done[-1])
+            if counts is not None and watched.is_enough:
+                self._looks = sum(LEAD in entry for entry in state.log_history)
+                if (left := _latest_lead(state.log_history)) is not None:
+                    trainer.lead = left
+                self._look_early(state, control)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self._look_early(state, control)
             due = self._due(state.global_step)
             if due == self._reached:
                 return
@@ -131,6 +157,35 @@ def evaluator(trainer: Any, tokenizer: Any, watched: Watched, section: PretrainS
                     self._limit = self._choose(state)
                 if self._limit is not None:
                     self._evaluate(state, control, self._limit)
+
+        def _look_early(self, state: Any, control: Any) -> None:
+            done = budget.fraction(state.global_step) if state.global_step else 0.0
+            if self._looks == len(_EARLY) or done < _EARLY[self._looks]:
+                return
+            self._looks += 1
+            with budget.stopped_clock():
+                count = max(1, fitting(watched.target, _EARLY_BYTES))
+                model, known = self._bits(TARGET, count), self._bits_of_counts(count)
+                before, trainer.lead = trainer.lead, lead(model, known)
+                self._log({LEAD: trainer.lead}, control)
+            if trainer.lead != before:
+                console.say(
+                    f"  step {state.global_step}: {model:.3f} bits per byte, counts alone {known:.3f}: they are "
+                    f"{trainer.lead:.0%} of what pretrain.count_targets asks for"
+                )
+
+        def _bits(self, name: str, count: int) -> float:
+            """Bits per byte of the first ``count`` pieces."""
+            return sum(nats(trainer.model, rows[name][:count])) / math.log(2) / _size(texts[name][:count])
+
+        def _bits_of_counts(self, count: int) -> float:
+            return counts.nats(rows[TARGET][:count]) / math.log(2) / _size(watched.target[:count])
+
+        def _log(self, entry: dict[str, Any], control: Any) -> None:
+            due = control.should_log  # of the step's own loss; any log takes it as done
+            # past TRL's log, which adds its running figures of the training and forgets them
+            TransformersTrainer.log(trainer, entry)
+            control.should_log = due
 
         def _due(self, step: int) -> int:
             return int(budget.fraction(step) * section.evaluations + 1e-9)
@@ -164,20 +219,15 @@ def evaluator(trainer: Any, tokenizer: Any, watched: Watched, section: PretrainS
             entry |= {"bytes": trainer.text_bytes(state.global_step), "seconds": round(budget.seconds(), 2)}
             for name, pieces in texts.items():
                 count = fitting(pieces, limit)
-                size = sum(len(piece.encode("utf-8")) for piece in pieces[:count])
-                if size:
-                    entry[name] = sum(nats(trainer.model, rows[name][:count])) / math.log(2) / size
-                entry[name.replace("bits_per_byte", "bytes")] = size
+                if count:
+                    entry[name] = self._bits(name, count)
+                entry[name.replace("bits_per_byte", "bytes")] = _size(pieces[:count])
             if counts is not None:
-                some = rows[TARGET][: fitting(watched.target, limit)]
-                entry[COUNTS] = counts.nats(some) / math.log(2) / entry["target_bytes"]
-                trainer.lead = lead(entry)
+                entry[COUNTS] = self._bits_of_counts(fitting(watched.target, limit))
+                trainer.lead = lead(entry[TARGET], entry[COUNTS])
             entry["evaluation_bytes"] = limit
             entry["seconds_evaluating"] = round(time.monotonic() - began, 2)
-            due = control.should_log  # of the step's own loss; any log takes it as done
-            # past TRL's log, which adds its running figures of the training and forgets them
-            TransformersTrainer.log(trainer, dict(entry))
-            control.should_log = due
+            self._log(dict(entry), control)
             shown = f", {entry[ORIGINAL]:.3f} in the original language" if ORIGINAL in entry else ""
             if counts is not None:
                 shown += f"; counts alone {entry[COUNTS]:.3f}"

@@ -8,7 +8,6 @@ from typing import Any
 
 from fastvocab.config.models import PretrainSection
 from fastvocab.errors import ConfigError
-from fastvocab.model import checkpoint, manifest
 from fastvocab.train import blocks, budget, evaluation, stage
 from fastvocab.train.data import Data
 
@@ -44,9 +43,6 @@ def pretrain(
     steps = budget.steps_for(section, length=section.block, rows=None)
     needed = None if steps is None else math.ceil(steps * budget.batch_size(section) * section.accumulate)
 
-    # over a base's own fragments counts say less than the model knows (`fastvocab.model.counts`)
-    counted = bool(section.count_targets and manifest.new_ids(checkpoint.read(previous)))
-
     def prepare(tokenizer: Any, work: Path) -> Data:
         return blocks.prepare(
             corpus,
@@ -55,7 +51,7 @@ def pretrain(
             replay_share=section.replay,
             needed=needed,
             work=work,
-            counted=counted,
+            counted=section.count_targets > 0,
         )
 
     watched = evaluation.read(corpus, section)

@@ -207,6 +207,8 @@ def test_the_control_trains_what_the_run_does_but_new_rows(
     assert found["embeddings"] == wanted
     assert (found["rows"].get("lm_head", 0) > 0) == (wanted == "full")
     assert arm.figures["preparation"] == 0
+    assert arm.figures["settings"]["count_targets"] == section.count_targets > 0
+    assert arm.figures["data"]["counted_tokens"] > 0, "it has its own counts"
     model, tok = checkpoint.load(arm.folder)
     assert len(tok) == len(model.get_input_embeddings().weight)
 

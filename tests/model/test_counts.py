@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastvocab.model.counts import NONE, Counts, contexts
+from fastvocab.model.counts import NONE, Counts, contexts, order_for
 
 ROWS, BEGIN = 7, 0
 documents = st.lists(
@@ -77,6 +77,11 @@ def test_a_context_ends_where_its_document_begins() -> None:
     ]
     assert contexts(ids, BEGIN, 4).tolist()[4] == [BEGIN, 5, 6]
     assert contexts(ids, BEGIN, 4).tolist()[3] == [NONE, BEGIN, 5]
+
+
+def test_fragments_need_a_longer_context_than_words() -> None:
+    # bytes a token: Ukrainian over SmolLM2's tokens and over 8,000 new ones, English
+    assert [order_for(size) for size in (0.5, 2.24, 6.0, 4.4, 20.0)] == [5, 5, 3, 4, 3]
 
 
 def test_counting_stops_at_its_limit() -> None:

@@ -47,8 +47,9 @@ def test_counts_change_what_is_learnt_and_0_is_plain_training(
     assert asked == pytest.approx([0.8, 0.6, 0.4, 0.2]), "unwatched it falls to 0 towards the end"
     assert counted.figures["data"]["counted_tokens"] > 0
     assert not same(plain.tensors(), counted.tensors())
-    train("plain", "steps=1", "embeddings=full", name="base")
-    assert len(asked) == 4, "a model without new tokens is trained plainly"
+    base = train("plain", "steps=1", "embeddings=frozen", "evaluations=0", name="base")
+    assert len(asked) == 5, "a model without new tokens has counts of its own tokens"
+    assert base.figures["data"]["counted_tokens"] > 0
 
 
 def test_counts_teach_until_the_model_has_caught_up(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,9 +67,18 @@ def test_counts_teach_until_the_model_has_caught_up(train: Any, monkeypatch: pyt
     assert all(1.05 * look["counts_bits_per_byte"] < look["target_bits_per_byte"] for look in done.looks)
     assert asked == pytest.approx([0.8] * 8), "an untrained model knows less than counts"
     asked.clear()
-    monkeypatch.setattr(Counts, "nats", lambda self, rows: 100 * nats(self, rows))
+    looks = 0
+
+    def worse_in_time(self: Counts, rows: Any) -> float:
+        nonlocal looks
+        looks += 1
+        return (100 if looks > 3 else 1) * nats(self, rows)
+
+    monkeypatch.setattr(Counts, "nats", worse_in_time)
     ahead = train("tied", *settings, name="ahead")
-    assert asked == pytest.approx([0.8, 0.8, *[0] * 6])
+    assert asked == pytest.approx([0.8, 0.8, *[0] * 6]), (
+        "from the first evaluation on, after three early looks"
+    )
     asked.clear()
     for step in range(5, 9):
         shutil.rmtree(ahead.save(step), ignore_errors=True)
@@ -76,11 +86,31 @@ def test_counts_teach_until_the_model_has_caught_up(train: Any, monkeypatch: pyt
     assert asked == [0] * 4 and same(again.tensors(), ahead.tensors())
 
 
+def test_a_model_that_knows_more_from_the_start_is_not_taught_by_counts(
+    train: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (*LOOKS, "evaluations=1", "embeddings=new_rows", "save_steps=1", "keep_saves=99")
+    asked: list[float] = []
+    targets, nats = Data.targets, Counts.nats
+    monkeypatch.setattr(Data, "targets", lambda *given: asked.append(given[-1]) or targets(*given))
+    monkeypatch.setattr(Counts, "nats", lambda self, rows: 100 * nats(self, rows))
+    done = train("tied", *settings, "count_targets=0.8", name="counted")
+    assert asked == [0.0] * 8
+    plain = train("tied", *settings, "count_targets=0", name="plain")
+    assert [entry["loss"] for entry in done.steps] == pytest.approx(
+        [entry["loss"] for entry in plain.steps], abs=1e-4
+    )
+    # what a look found is in the save: gone on from there, before any evaluation, the training is the same
+    for step in range(2, 9):
+        shutil.rmtree(done.save(step), ignore_errors=True)
+    asked.clear()
+    again = train("tied", *settings, "count_targets=0.8", name="counted")
+    assert asked == [0.0] * 7 and same(again.tensors(), done.tensors())
+
+
 @pytest.mark.parametrize(("model", "left"), [(2.0, 1.0), (1.05, 1.0), (1.025, 0.5), (1.0, 0.0), (0.5, 0.0)])
 def test_what_is_left_of_the_counts(model: float, left: float) -> None:
-    entry = {"target_bits_per_byte": 1.4 * model, "counts_bits_per_byte": 1.4}
-    assert evaluation.lead(entry) == pytest.approx(left)
-    assert evaluation.lead({"target_bits_per_byte": 1.4, "counts_bits_per_byte": None}) == 1
+    assert evaluation.lead(1.4 * model, 1.4) == pytest.approx(left)
 
 
 def test_bits_of_counts_are_those_of_their_probabilities() -> None:

@@ -179,7 +179,15 @@ def test_training_stops_after_as_many_evaluations_as_it_has_patience_and_leaves_
     train: Any, scripted: Any
 ) -> None:
     scripted(9.0, 5.0, 7.0, 6.0, 1.0)
-    settings = (*LOOKS, "steps=10", "evaluations=5", "patience=2", "keep_saves=1", "save_steps=1")
+    settings = (
+        *LOOKS,
+        "steps=10",
+        "evaluations=5",
+        "patience=2",
+        "keep_saves=1",
+        "save_steps=1",
+        "count_targets=0",
+    )
     done = train("tied", *settings)
     assert [look["step"] for look in done.looks] == [2, 4, 6, 8]
     figures = done.figures
@@ -192,7 +200,7 @@ def test_training_stops_after_as_many_evaluations_as_it_has_patience_and_leaves_
 
 def test_the_last_state_is_taken_where_it_is_the_best(train: Any, scripted: Any) -> None:
     scripted(9.0, 8.0, 7.0, 6.0)
-    done = train("tied", *LOOKS, "evaluations=4", "patience=1")
+    done = train("tied", *LOOKS, "evaluations=4", "patience=1", "count_targets=0")
     assert (done.figures["steps"], done.figures["best_step"], done.figures["stopped_early"]) == (
         8,
         None,
@@ -204,7 +212,15 @@ def test_the_last_state_is_taken_where_it_is_the_best(train: Any, scripted: Any)
 def test_a_continued_training_remembers_the_best_and_how_long_it_was_patient(
     train: Any, scripted: Any
 ) -> None:
-    settings = (*LOOKS, "steps=12", "evaluations=6", "patience=2", "keep_saves=99", "save_steps=1")
+    settings = (
+        *LOOKS,
+        "steps=12",
+        "evaluations=6",
+        "patience=2",
+        "keep_saves=99",
+        "save_steps=1",
+        "count_targets=0",
+    )
     scripted(9.0, 5.0, 7.0, 6.0)
     whole = train("tied", *settings)
     best = whole.tensors(4)
