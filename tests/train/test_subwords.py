@@ -70,7 +70,8 @@ def test_a_step_is_that_of_the_sum_of_own_and_shared_parts() -> None:
     of = subwords.table(WORDS)
     start, target = torch.randn(len(WORDS), 4), torch.randn(len(WORDS), 4)
     own, parts = start.clone().requires_grad_(), torch.zeros(of.shape[1], 4, requires_grad=True)
-    written = torch.optim.SGD([own, parts], lr=0.1, momentum=0.9)
+    groups = [{"params": [own]}, {"params": [parts], "lr": 0.1 * subwords.RATE}]
+    written = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
     rows = torch.nn.Parameter(start.clone())
     shared = subwords.Shared(rows, of)
     folded = torch.optim.SGD([rows, shared.part], lr=0.1, momentum=0.9)
