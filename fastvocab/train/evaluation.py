@@ -36,8 +36,8 @@ TARGET, ORIGINAL, COUNTS = "target_bits_per_byte", "original_bits_per_byte", "co
 #: Counts teach in full as long as a model is so much worse on held-out text than they are, and no more when it has
 #: caught up. Chosen, not derived: no training here was long enough to come near them.
 _LEAD = 0.05
-#: Early looks at who leads: when, as shares of the training, and bytes that they read, 1 to 2% of five minutes'
-#: training together. Entries of the log that are these have the share of the counts that they leave as ``LEAD``.
+#: Early looks at who leads: when, as shares of the training, and bytes that they read. Entries of the trainer's log
+#: that are these have the share of the counts that they leave as ``LEAD``.
 _EARLY, _EARLY_BYTES = (0.0, 1 / 64, 1 / 16), 4096
 LEAD = "counts_lead"
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 SHORT = [
-    "tokenizer.method=continued", "extend.calibration_bytes=10000", "pretrain.minutes=null", "pretrain.steps=48",
+    "tokenizer.method=continued", "extend.calibration_bytes=10000", "pretrain.minutes=null", "pretrain.steps=32",
     "instruct.minutes=0.1",
     "evaluate.heldout_bytes=4000", "evaluate.replay_bytes=3000", "evaluate.sample_tokens=8",
     "extend.pad_to_multiple_of=128",
