@@ -27,8 +27,8 @@ import numpy as np
 
 #: Tokens in an n-gram, where tokens are nearly words.
 ORDER = 3
-#: Where they are not, a context is so many of them as to reach back over so many bytes, but no more than four. Chosen so
-#: that Ukrainian has two of the extended vocabulary's (6.0 bytes each) and four of the base's (2.2 bytes).
+#: Where they are not, a context is so many of them as to reach back over so many bytes, but no more than four.
+#: Chosen: Ukrainian has two of the extended vocabulary's (6.0 bytes each) and four of the base's (2.2 bytes).
 _REACH, _LONGEST = 9, 5
 #: n-grams of each length up to `ORDER` that are counted at most: 20 million take 20 s and 2 GB on the way.
 MOST = 20_000_000
