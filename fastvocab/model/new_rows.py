@@ -286,7 +286,8 @@ def kept_lowered(model: Any) -> Iterator[None]:
     The cast reads 4 bytes a weight: 57,152 x 576 take 38 ms of a step of 0.8 s or more, 256,000 x 2304 take 0.7 s.
     """
     head = model.get_output_embeddings()
-    if hasattr(head, "new_rows"):
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if hasattr(head, "new_rows") and _is_plain(causal):  # others do not come through `loss`
         with load.autocast():
             head.lowered = _lower(head.weight.detach())
     try:
