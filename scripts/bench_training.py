@@ -1,13 +1,14 @@
 """What the extension gains in the same time: the run's own line, the control and the plain way, over seeds.
 
-    python scripts/bench_training.py                                       (5 minutes an arm, 3 seeds, uk and ta)
-    python scripts/bench_training.py --minutes 15 --seeds 1 --languages uk --set tokenizer.new_tokens=4000
+    python scripts/bench_training.py                                       (5 minutes an arm, 3 seeds, uk)
+    python scripts/bench_training.py --minutes 15 --seeds 1 --set tokenizer.new_tokens=4000
+    python scripts/bench_training.py --text el=el.jsonl                    (scripts/manual_text.py makes one)
 
 Each line of the table is an arm of a real run of ``fastvocab.recipes.new_language`` with ``evaluate.control``: the
 run's own line takes ``--minutes`` up to its pretrained checkpoint, preparation counted in, and both other arms get
 the time that it took. Runs stay in ``--out``: a bench that was broken off goes on where it stood, and one that is
-finished is only printed again. Text comes from packages (scripts/bench_material.py), English from Python's own
-documentation. Nothing else should run on the machine.
+finished is only printed again. Text comes from packages (scripts/bench_material.py) or a file, English from
+Python's own documentation. Nothing else should run on the machine.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ PREPARATION = ["pretrain.steps=1", "pretrain.evaluations=0", "evaluate.heldout_b
                "evaluate.replay_bytes=1000", "evaluate.sample_tokens=0"]  # fmt: skip
 
 
-def text_of(language: str, out: Path) -> list[str]:
-    """The files with text of a language, written if they are not there."""
+def text_of(language: str, out: Path, file: Path | None = None) -> list[str]:
+    """The files with text of a language, written if they are not there, from ``file`` or the packages."""
     folder = out / f"text-{language}"
     if not folder.exists():
         out.mkdir(parents=True, exist_ok=True)
         with files.atomic_folder(folder) as new:
-            write_language(language, None, None, new / "text")
+            write_language(language, file, None, new / "text")
     return [str(folder / "text" / name) for name in ("train.jsonl", "heldout.jsonl")]
 
 
@@ -169,7 +170,14 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--minutes", type=float, default=5, help="of each arm (default 5)")
     parser.add_argument("--seeds", type=int, default=3, help=f"how many, from {FIRST_SEED} on (default 3)")
-    parser.add_argument("--languages", nargs="+", default=["uk", "ta"], help="codes (default uk ta)")
+    parser.add_argument("--languages", nargs="+", help="codes (default uk, or those with --text)")
+    parser.add_argument(
+        "--text",
+        nargs="+",
+        default=[],
+        metavar="CODE=FILE",
+        help="jsonl or lines, in place of packages' text",
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/bench-training"), help="folder of the runs")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the recipe")
     parser.add_argument("--json", action="store_true", help="everything as JSON instead of the tables")
@@ -180,8 +188,9 @@ def main() -> int:
     """Measure what the command line asks for; 1 if a run failed."""
     options, started = arguments(), time.perf_counter()
     found: list[Figures] = []
-    for language in options.languages:
-        text_of(language, options.out)
+    given = {code: Path(file) for code, _, file in (text.partition("=") for text in options.text)}
+    for language in options.languages or given or ["uk"]:
+        text_of(language, options.out, given.get(language))
         prepared = preparation(language, options.out, options.set)
         if prepared is None:
             found.append({"language": language, "seed": "–", "error": f"see {language}-preparation.log"})
