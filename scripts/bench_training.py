@@ -41,8 +41,8 @@ SETTINGS = [
 ]  # fmt: skip
 #: Tokens and training as in the recipe's own default, which is made for so small a model and so short a time.
 SETTINGS += [
-    f"{section}.{key}={value}" for section in ("tokenizer", "pretrain") for key, value in EMBEDDED[section].items()
-    if key not in ("minutes", "save_minutes")
+    f"{section}.{key}={value}" for section in ("tokenizer", "extend", "pretrain")
+    for key, value in EMBEDDED[section].items() if key not in ("minutes", "save_minutes")
 ]  # fmt: skip
 #: One step of training: all that comes before and around it is what is measured.
 PREPARATION = ["pretrain.steps=1", "pretrain.evaluations=0", "evaluate.heldout_bytes=1000",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def extend(
     causal = model.get_base_model() if earlier.get("lora") else model
     way = unsloth_own.WAYS.get(method, "mean")
     names = new.spellings if way == "mean" else unsloth_own.names(new, own.get_vocab())
-    used_up = text.tokenizer(base.tokenizer_folder)
+    used_up = copy.deepcopy(own)
     grow(causal, used_up, new.ids, names, rows=-(-needed // multiple) * multiple, way=way)
     figures: dict[str, Any] = {
         "device": load.device(),
