@@ -86,7 +86,10 @@ def main() -> None:
     parser.add_argument("language", help="code such as el")
     parser.add_argument("out", type=Path, help="file to write, *.jsonl")
     options = parser.parse_args()
-    documents = list(pages(options.folder, options.language))
+    try:
+        documents = list(pages(options.folder, options.language))
+    except ValueError as error:  # no such language; a page that is no UTF-8
+        parser.error(str(error))
     if not documents:
         parser.error(f"no page under {options.folder} has text in {options.language}")
     lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in documents)

@@ -20,7 +20,6 @@ relatives before one common Adam gains nothing (1.551): shared parts need moment
 from __future__ import annotations
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -77,6 +76,22 @@ def table(words: Sequence[str | None]) -> Any:
     ).coalesce()
 
 
+class _Sums:
+    """Product of a fixed sparse matrix with dense ones. As bags of rows: half as long as a sparse tensor's product
+    (8,000 x 13,452 with 116,000 numbers, and its transpose, by 576: 24 ms instead of 36 to 55)."""
+
+    def __init__(self, matrix: Any) -> None:
+        import torch
+
+        (row, self._column), self._value = matrix.indices(), matrix.values()
+        self._start = torch.searchsorted(row, torch.arange(len(matrix), device=row.device))
+
+    def __call__(self, dense: Any) -> Any:
+        from torch.nn.functional import embedding_bag
+
+        return embedding_bag(self._column, dense, self._start, mode="sum", per_sample_weights=self._value)
+
+
 class Shared:
     """The shared parts of one matrix's added rows, for an optimizer.
 
@@ -92,20 +107,18 @@ class Shared:
         import torch
 
         of = of.to(rows.device)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-            self._to_rows, self._to_parts = (of * RATE).to_sparse_csr(), of.t().to_sparse_csr()
+        self._to_rows, self._to_parts = _Sums(of * RATE), _Sums(of.t().coalesce())
         self._rows = rows
         self.part = torch.nn.Parameter(torch.zeros(of.shape[1], rows.shape[1], device=rows.device))
 
     def before_step(self) -> None:
         """Give the shared parts their gradient: what the rows that have them are given."""
         given = self._rows.grad
-        self.part.grad = None if given is None else self._to_parts @ given.float()
+        self.part.grad = None if given is None else self._to_parts(given.float())
 
     def after_step(self) -> None:
         """Hand on to the rows what the optimizer did to the shared parts."""
         if self.part.grad is not None:
-            self._rows.data += (self._to_rows @ self.part.data).to(self._rows.dtype)
+            self._rows.data += self._to_rows(self.part.data).to(self._rows.dtype)
             self.part.data.zero_()
             self.part.grad = None

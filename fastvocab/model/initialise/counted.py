@@ -3,7 +3,7 @@
 `calibration.calibrated` tells each row how frequent its token is. Over the final hidden states of some text the rows
 can be told more: that their logits shall give, at each place, the distribution that the counts of the whole corpus
 have for it (`fastvocab.model.counts`). With the states and the old rows fixed this is a convex problem in the new
-rows alone: one pass over about 100 kB of text, then products of (positions, width) by (width, new rows).
+rows alone: one pass over some 40 kB of text, then products of (positions, width) by (width, new rows).
 
 SmolLM2-135M, 8,000 Ukrainian tokens, held-out bits per byte with nothing trained: 1.810 calibrated, 1.725 counted
 (1.669 where the head is a matrix of its own), English unchanged (0.973, 0.974). Trained on 16,000 tokens from there
@@ -21,7 +21,8 @@ from fastvocab.model.counts import Counts, contexts
 from fastvocab.model.initialise.calibration import begun
 from fastvocab.model.initialise.task import Task
 
-#: Steps, and positions that each reads. Few: the fit goes on getting better where it reads, and elsewhere worse.
+#: Steps, and positions that each reads. More fit the text that is read better and other text worse (Ukrainian, 20 kB
+#: read: 1.843 bits per byte after 100 steps, 1.823 after 50, 1.822 after 25).
 _STEPS, _BATCH = 25, 512
 #: Adam's step as a share of the rows' typical weight (SmolLM2: 0.12, so 3e-3; 1e-2 fits better and does worse tied).
 _STEP = 0.025
