@@ -188,6 +188,8 @@ def main() -> int:
     """Measure what the command line asks for; 1 if a run failed."""
     options, started = arguments(), time.perf_counter()
     found: list[Figures] = []
+    if wrong := [text for text in options.text if not Path(text.partition("=")[2] or "/").is_file()]:
+        sys.exit(f"--text {' '.join(wrong)}: CODE=FILE, where FILE is there")
     given = {code: Path(file) for code, _, file in (text.partition("=") for text in options.text)}
     for language in options.languages or given or ["uk"]:
         text_of(language, options.out, given.get(language))

@@ -5,7 +5,7 @@
     python scripts/bench_training.py --text el=el.jsonl
 
 The packages' catalogues hold at most 0.4 MB of a language, which a few minutes of training read more than once;
-this manual has 4.4 MB in Khmer and 6.5 MB in Greek. A page is a document. Each paragraph is taken once (pages
+this manual has 4.3 MB in Khmer and 6.5 MB in Greek. A page is a document. Each paragraph is taken once (pages
 repeat each other's), and only where most of its letters are of the language's scripts, since what nobody has
 translated stays English.
 """

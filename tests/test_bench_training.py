@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ def test_the_summary_is_over_seeds_and_names_the_worst(bench_training: Any) -> N
     assert line["tokens/s / control's"] == "1.00 (1.00)"
     assert bench_training.summary([{"language": "ta", "seed": 1, "error": "x"}]) == []
     assert len(bench_training.summary([_found("uk", 1, LOST, None), _found("ta", 1, WON, 1.0)])) == 2
+
+
+def test_text_of_a_file_is_taken_in_place_of_the_packages(bench_training: Any, tmp_path: Path) -> None:
+    lines = [f"Κείμενο αριθμός {number}." for number in range(60)]
+    (tmp_path / "el.txt").write_text("\n".join(lines), encoding="utf-8")
+    paths = bench_training.text_of("el", tmp_path / "out", tmp_path / "el.txt")
+    parts = [[json.loads(line)["text"] for line in Path(path).read_text().splitlines()] for path in paths]
+    assert all(parts) and sorted(parts[0] + parts[1]) == sorted(lines)
 
 
 def test_text_is_written_once(bench_training: Any, tmp_path: Path) -> None:
