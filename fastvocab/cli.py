@@ -117,7 +117,10 @@ def extend(
     ),
     tokenizer: Path = typer.Option(..., help="Folder that 'fastvocab tokenizer merge' wrote."),
     out: Path = typer.Option(..., help="Folder for checkpoint 0."),
-    init: str = typer.Option("subtokens", help="How rows start, as extend.init of a run has it."),
+    init: str | None = typer.Option(
+        None,
+        help="How rows start, as extend.init of a run has it. Default: counted with --text, else subtokens.",
+    ),
     text: list[str] = typer.Option(
         (),
         help="Text of the new language, for init counted, calibrated, distilled and auto: files, globs, "
@@ -135,9 +138,10 @@ def extend(
     from fastvocab.config import load
     from fastvocab.corpus.read import documents
     from fastvocab.errors import ConfigError
-    from fastvocab.model import reference
+    from fastvocab.model import initialise, reference
     from fastvocab.model.extend import extend as work
 
+    init = init or ("counted" if text else "subtokens")
     load(None, [f"extend.init={init}", *([f"extend.descriptions={descriptions}"] if descriptions else [])])
     if out.exists():
         raise ConfigError(f"{out} is there already", fix="choose another folder, or remove it")
@@ -145,6 +149,8 @@ def extend(
         raise ConfigError(
             f"{tokenizer} has no new_tokens.jsonl", fix="give a folder of fastvocab tokenizer merge"
         )
+    if (text or original) and not initialise.reads_text(init):
+        console.warn(f"init {init} reads no text: --text and --original change nothing")
     found = reference.resolve(base)
     with files.atomic_folder(out) as folder:
         figures = work(

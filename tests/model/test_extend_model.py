@@ -210,14 +210,22 @@ def test_the_command_takes_every_method_and_the_text_that_it_reads(
         return int(left.value.code or 0)
 
     text_ = ["--text", str(made.corpus / "train.jsonl"), "--original", str(made.corpus / "replay.jsonl")]
-    for name, init, more in (("a", "calibrated", text_), ("b", "clone:Ġthe", [])):
-        assert extended(name, "--init", init, *more) == 0
+    given = {
+        "a": ["--init", "calibrated", *text_],
+        "b": ["--init", "clone:Ġthe", *text_],
+        "c": text_,
+        "d": [],
+    }
+    for name, init in (("a", "calibrated"), ("b", "clone:Ġthe"), ("c", "counted"), ("d", "subtokens")):
+        assert extended(name, *given[name]) == 0
         assert checkpoint.read(tmp_path / name)["init"] == init
-        assert f"700 -> 800 rows, started by {init}," in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert f"700 -> 800 rows, started by {init}," in said
+        assert ("init clone:Ġthe reads no text" in said) == (name == "b")
     for init, code, said in (
         ("magic", 2, "extend.init: 'magic'"), ("calibrated", 4, "reads text"), ("clone:Ġteh", 4, "Ġthe"),
         ("description", 2, "extend.descriptions=FILE"),
     ):  # fmt: skip
-        assert extended("c", "--init", init) == code
+        assert extended("e", "--init", init) == code
         assert said in capsys.readouterr().err
-        assert not (tmp_path / "c").exists()
+        assert not (tmp_path / "e").exists()

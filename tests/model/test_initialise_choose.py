@@ -36,8 +36,7 @@ def trace(model) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "dtype"), zip(KINDS, (torch.bfloat16, torch.float32)))
 def test_a_probe_leaves_the_model_as_it_was(kind: str, dtype: torch.dtype, make, request) -> None:
     model, task = of(make(request.getfixturevalue(kind)))
     model.to(dtype)

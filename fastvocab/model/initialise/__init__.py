@@ -33,6 +33,7 @@ __all__ = [
     "calibrate",
     "check",
     "count",
+    "reads_text",
     "silence",
     "spread",
     "start",
@@ -55,6 +56,14 @@ METHODS: dict[str, Method] = {
     "unsloth_interpolation": unsloth_own.unsloth_interpolation,
 }
 
+#: Methods that read text of the new language.
+_OF_TEXT = ("counted", "calibrated", "distilled")
+
+
+def reads_text(init: str) -> bool:
+    """Whether a start as ``extend.init`` names it depends on text."""
+    return init in (*_OF_TEXT, "auto")
+
 
 def check(init: str, task: Task) -> None:
     """What can be refused before a model is loaded.
@@ -64,7 +73,7 @@ def check(init: str, task: Task) -> None:
     """
     if init == "auto":
         choose.check(task)
-    elif init in ("calibrated", "counted", "distilled"):
+    elif init in _OF_TEXT:
         calibration.check(init, task)
     elif init == "clone":
         named.reference_id(task)
