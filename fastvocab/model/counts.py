@@ -219,7 +219,7 @@ def contexts(ids: Any, begin: int, order: int) -> Any:
     open_ = torch.ones(batch, length - 1, dtype=torch.bool)
     for back in range(order - 1):
         before = torch.full((batch, length - 1), NONE, dtype=torch.long)
-        before[:, back:] = ids[:, : length - 1 - back]
+        before[:, back:] = ids[:, : max(0, length - 1 - back)]  # a row may be shorter than that
         out[:, :, order - 2 - back] = torch.where(open_, before, NONE)
         open_ &= before != begin
     return out.flatten(0, 1)

@@ -86,3 +86,14 @@ def test_fragments_need_a_longer_context_than_words() -> None:
 
 def test_counting_stops_at_its_limit() -> None:
     assert Counts(([BEGIN, 1, 2] for _ in range(10**9)), ROWS, most=100).tokens == 100
+
+
+@given(st.lists(st.integers(1, ROWS - 1), min_size=1, max_size=6), st.integers(2, 5))
+def test_a_row_may_be_shorter_than_what_is_looked_back(ids: list[int], order: int) -> None:
+    row = [BEGIN, *ids]
+    found = contexts(torch.tensor([row]), BEGIN, order)
+    padded = [*[NONE] * order, *row]
+    assert found.tolist() == [padded[at + 2 : at + order + 1] for at in range(len(ids))]
+    counts = Counts([row], ROWS, order=order)
+    expected = -counts.probability(found, torch.tensor(ids)).double().log().sum()
+    assert counts.nats([row]) == pytest.approx(float(expected))
