@@ -89,6 +89,7 @@ def test_counting_stops_at_its_limit() -> None:
 
 
 @given(st.lists(st.integers(1, ROWS - 1), min_size=1, max_size=6), st.integers(2, 5))
+@settings(deadline=None)
 def test_a_row_may_be_shorter_than_what_is_looked_back(ids: list[int], order: int) -> None:
     row = [BEGIN, *ids]
     found = contexts(torch.tensor([row]), BEGIN, order)
