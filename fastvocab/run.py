@@ -37,10 +37,10 @@ _VERSIONS = ("unsloth", "unsloth_zoo", "torch", "transformers", "peft", "trl", "
 _CODE = {
     "corpus": ("corpus", "unicode.py"),
     "tokenizer": ("tokenizer", "unicode.py"),
-    "extend": ("model",),
+    "extend": ("model", "unicode.py"),
     "pretrain": ("model", "train"),
     "instruct": ("model", "train", "corpus/chat.py"),
-    "evaluate": ("model", "evaluate", "tokenizer/measure.py", "control", "train"),
+    "evaluate": ("model", "evaluate", "tokenizer/measure.py", "control", "train", "unicode.py"),
     "export": ("model", "export", "table.py", "outcome.py", "facts.py", "numbers.py"),
 }
 

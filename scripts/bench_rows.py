@@ -6,9 +6,9 @@
 
 Arms, each in a process of its own, each with LoRA (r=32 on the seven linear modules) beside the rows:
 
-- full: the whole matrices train, as PEFT's ``modules_to_save`` opens them for Unsloth (`load.add_lora`), with
-  Unsloth's chunked loss, which its trainer turns on
-- full32: the same with these copies in float32, where the base is 16-bit (see below)
+- full: the whole matrices train, as PEFT's ``modules_to_save`` opens them for Unsloth, with Unsloth's chunked loss,
+  which its trainer turns on
+- full32: the same with these copies in float32, where the base is 16-bit (see below): ``embeddings: full``
 - peft: PEFT's ``trainable_token_indices``, of both matrices where these are two, with plain transformers (Unsloth's
   chunked loss does not know it and steps aside)
 - ours: ``embeddings: new_rows`` (`fastvocab.model.new_rows`)
@@ -182,6 +182,7 @@ def open_base(model: Any, arm: str, new_ids: range, block: int) -> Any:
         )
         model.config.use_cache = False
         return get_peft_model(model, config)
+    dtype = model.get_input_embeddings().weight.dtype
     model = load.add_lora(
         model,
         **LORA,
@@ -192,9 +193,9 @@ def open_base(model: Any, arm: str, new_ids: range, block: int) -> Any:
         seed=SEED,
         gradient_checkpointing=False,
     )
-    if arm == "full32":
+    if arm == "full":
         for weight in load.embedding_weights(model).values():
-            weight.data = weight.data.float()
+            weight.data = weight.data.to(dtype)
     causal = model.get_base_model()
     if arm != "ours" and hasattr(causal, "_unsloth_cpu_chunked_ce"):
         causal._unsloth_cpu_chunked_ce_active = True  # as Unsloth's trainer does

@@ -50,8 +50,12 @@ PREPARATION = ["pretrain.steps=1", "pretrain.evaluations=0", "evaluate.heldout_b
 
 
 def text_of(language: str, out: Path, file: Path | None = None) -> list[str]:
-    """The files with text of a language, written if they are not there, from ``file`` or the packages."""
-    folder = out / f"text-{language}"
+    """The files with text of a language, written if they are not there, from ``file`` or the packages.
+
+    The folder is named after what is in the file: another one under the same code is other text.
+    """
+    mark = f"-{files.sha256_file(file)[:8]}" if file else ""
+    folder = out / f"text-{language}{mark}"
     if not folder.exists():
         out.mkdir(parents=True, exist_ok=True)
         with files.atomic_folder(folder) as new:
@@ -59,10 +63,10 @@ def text_of(language: str, out: Path, file: Path | None = None) -> list[str]:
     return [str(folder / "text" / name) for name in ("train.jsonl", "heldout.jsonl")]
 
 
-def recipe(name: str, language: str, out: Path, settings: list[str]) -> Path | None:
-    """Run the recipe, or what is left of it; None, with its last words told, where it failed."""
+def recipe(name: str, language: str, text: list[str], out: Path, settings: list[str]) -> Path | None:
+    """Run the recipe on ``text`` (`text_of`), or what is left of it; None, and where to look, where it failed."""
     command = [sys.executable, "-m", "fastvocab.recipes.new_language", f"name={name}", f"runs={out}"]
-    command += [f"corpus.language={language}", f"corpus.train={json.dumps(text_of(language, out))}"]
+    command += [f"corpus.language={language}", f"corpus.train={json.dumps(text)}"]
     with (out / f"{name}.log").open("a", encoding="utf-8") as log:
         done = subprocess.run([*command, *settings], stdout=log, stderr=log, check=False)
     if done.returncode:
@@ -71,14 +75,14 @@ def recipe(name: str, language: str, out: Path, settings: list[str]) -> Path | N
     return out / name
 
 
-def preparation(language: str, out: Path, settings: list[str]) -> float | None:
+def preparation(language: str, text: list[str], out: Path, settings: list[str]) -> float | None:
     """Seconds that go before and around training, from a run with a single step; None where it failed."""
-    folder = recipe(f"{language}-preparation", language, out, [*SETTINGS, *settings, *PREPARATION])
+    folder = recipe(f"{language}-preparation", language, text, out, [*SETTINGS, *settings, *PREPARATION])
     return Spent.of(read_records(folder)).preparation if folder else None
 
 
 def bench(
-    language: str, seed: int, minutes: float, prepared: float, settings: list[str], out: Path
+    language: str, text: list[str], seed: int, minutes: float, prepared: float, settings: list[str], out: Path
 ) -> Figures:
     """The three arms of one language and seed: ``control.json``, or ``error``."""
     left = minutes - prepared / 60
@@ -89,7 +93,7 @@ def bench(
             "error": f"preparation takes {prepared:.0f} s, which leaves nothing of {minutes:g} min"
         }
     own = [f"seed={seed}", f"pretrain.minutes={left:.3f}", "evaluate.control=true"]
-    folder = recipe(name, language, out, [*SETTINGS, *settings, *own])
+    folder = recipe(name, language, text, out, [*SETTINGS, *settings, *own])
     if folder is None:
         return found | {"error": f"see {name}.log"}
     points = read_records(folder)["evaluate"].figures["points"]
@@ -192,14 +196,14 @@ def main() -> int:
         sys.exit(f"--text {' '.join(wrong)}: CODE=FILE, where FILE is there")
     given = {code: Path(file) for code, _, file in (text.partition("=") for text in options.text)}
     for language in options.languages or given or ["uk"]:
-        text_of(language, options.out, given.get(language))
-        prepared = preparation(language, options.out, options.set)
+        text = text_of(language, options.out, given.get(language))
+        prepared = preparation(language, text, options.out, options.set)
         if prepared is None:
             found.append({"language": language, "seed": "–", "error": f"see {language}-preparation.log"})
             continue
         progress(f"{language}: {prepared:.0f} s of preparation")
         for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
-            found.append(bench(language, seed, options.minutes, prepared, options.set, options.out))
+            found.append(bench(language, text, seed, options.minutes, prepared, options.set, options.out))
             if "error" not in found[-1]:
                 ratio = found[-1]["compared"]["control"]["ratio"]
                 progress(f"{language}, seed {seed}: {ratio:.3f} of the control's bits per byte")

@@ -92,7 +92,8 @@ def _limits(own: PretrainSection, seconds: float, watched_bytes: int | None) -> 
     """So much time, and evaluations on the way that read just what the run's own read, whatever that costs an arm."""
     changed: dict[str, Any] = {"minutes": seconds / 60, "steps": None, "tokens": None}
     if watched_bytes is None:
-        return changed | {"evaluations": 0, "patience": None}
+        # none came about, though as many were asked for: what follows from asking is then the same in both
+        return changed | {"evaluation_share": 0.0, "patience": None}
     changed |= {"evaluation_bytes": watched_bytes, "evaluation_share": _WITHOUT_LIMIT}
     if own.patience is None:  # which counts evaluations
         changed["evaluations"] = max(own.evaluations, _EVALUATIONS)
@@ -133,12 +134,14 @@ def train(
         console.say(f"  {name}: trained already")
         return Arm(done, _note(done)["figures"])
     if not start.exists():
-        clock = time.monotonic()
+        clock, imported = time.monotonic(), load.seconds_importing()
         with files.atomic_folder(start) as folder:
             make = _without_tokens if name == CONTROL else _with_added_tokens
             found = make(folder, base, tokenizer, load_in_4bit=load_in_4bit, seed=seed)
             # the control has all of the time for training: what it starts from is the base itself
-            spent = 0.0 if name == CONTROL else time.monotonic() - clock
+            spent = (
+                0.0 if name == CONTROL else time.monotonic() - clock - (load.seconds_importing() - imported)
+            )
             _write_note(folder, key, found | {"preparation": round(spent, 2)})
     begun = _note(start)["figures"]
     left = max(_LEAST_SECONDS, seconds - begun["preparation"])
@@ -147,17 +150,14 @@ def train(
         if name == CONTROL
         else plain_section(section, left, watched_bytes, on_gpu=load.device() != "cpu")
     )
-    previous = start
-    if base.checkpoint is not None and name == CONTROL:
-        previous = base.checkpoint
-    if adapter := manifest.peek(previous)["lora"]:
+    if adapter := manifest.peek(start)["lora"]:
         # a base that is a checkpoint of ours has an adapter, whose shape cannot be changed
         settings = settings.model_copy(update={"lora": LoraSection(**_known(adapter))})
     console.say(f"  {name}: {left / 60:.1f} minutes of training", style="bold")
     memory.reset_peak()
     with files.atomic_folder(done) as folder:
         figures = pretrain(
-            folder, previous=previous, corpus=corpus, section=settings,
+            folder, previous=start, corpus=corpus, section=settings,
             key=f"{key}:{name}", saves_folder=steps, seed=seed,
         )  # fmt: skip
         figures |= begun
@@ -183,9 +183,7 @@ def _write_note(folder: Path, key: str, figures: dict[str, Any]) -> None:
 def _without_tokens(
     folder: Path, base: Base, tokenizer: Path, *, load_in_4bit: bool, seed: int
 ) -> dict[str, Any]:
-    """A checkpoint of the base with an empty set of new ids."""
-    if base.checkpoint is not None:
-        return {}  # it is one already
+    """A checkpoint of the base with an empty set of new ids: an earlier language's rows are old ones, as in the run."""
     model, _ = checkpoint.on_base(base, load_in_4bit=load_in_4bit, seed=seed)
     rows = len(model.get_input_embeddings().weight)
     _save(folder, model, text.tokenizer(base.tokenizer_folder), base, range(rows, rows), "none")

@@ -75,7 +75,7 @@ def save(
         "rows": counts,
         "lora": lora,
         "embeddings": embeddings,
-        "dtype": str(weights["embed_tokens"].dtype).removeprefix("torch."),
+        "dtype": loader.precision(model),
         "load_in_4bit": load_in_4bit,
         "lineage": lineage or [],
         "probe": probe.take(model, probe.ids(tokenizer, new_ids, count)),

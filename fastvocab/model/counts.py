@@ -190,7 +190,8 @@ class Mixture:
         few, device = slice(start, start + len(probabilities)), probabilities.device
         found, share = self.counts.targets(self.contexts[few]), self.share[few]
         probabilities.scatter_add_(-1, labels, (share - 1).to(device)[:, None])
-        unigram = self.counts.unigram.to(device)  # a matrix may be padded beyond the tokens
+        # a matrix may be padded beyond the tokens, or lack rows for tokens that never occur (an added [PAD])
+        unigram = self.counts.unigram[: probabilities.shape[1]].to(device)
         probabilities[:, : len(unigram)].addr_((found.rest * share).to(device), unigram, alpha=-1)
         flat = found.position * probabilities.shape[1] + found.token
         mass = found.mass * share[found.position]

@@ -13,6 +13,8 @@ from fastvocab.model import text
 
 #: The part that training looks at: at most so many bytes, at most so large a share of the split.
 MOST_BYTES, SHARE = 48_000, 0.25
+#: Of a piece that evaluations during training read, at most, and so of its tokens, before its BOS.
+PIECE_BYTES = 1024
 
 
 def first_watched(path: Path) -> int:
@@ -32,7 +34,7 @@ def first_watched(path: Path) -> int:
     return first
 
 
-def watched(path: Path, *, limit: int, size: int = 1024) -> tuple[list[str], bool]:
+def watched(path: Path, *, limit: int, size: int = PIECE_BYTES) -> tuple[list[str], bool]:
     """Pieces of at most ``size`` bytes, together at most ``limit``, for evaluations during training.
 
     Returns:

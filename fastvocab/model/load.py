@@ -163,6 +163,14 @@ def is_quantized(model: Any) -> bool:
     return bool(getattr(model, "is_loaded_in_4bit", False))
 
 
+def precision(model: Any) -> str:
+    """The lowest of its floating-point weights', such as ``"bfloat16"``: that of the layers, not of what is opened."""
+    import torch
+
+    found = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return str(max(found, key=lambda dtype: torch.finfo(dtype).eps)).removeprefix("torch.")
+
+
 def is_tied(model: Any) -> bool:
     """Do input and output embeddings share one matrix?"""
     return bool(model.config.get_text_config().tie_word_embeddings)
@@ -210,6 +218,10 @@ def add_lora(
             random_state=seed,
             max_seq_length=block,
         )
+    if embeddings == "full":
+        # PEFT's copies are 16-bit where the base is: 5e-5 of a weight is less than half a unit in bfloat16's last place
+        for weight in embedding_weights(model).values():
+            weight.data = weight.data.float()
     if embeddings == "new_rows":
         from fastvocab.model import new_rows
 

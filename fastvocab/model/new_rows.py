@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from fastvocab.errors import ModelError
 from fastvocab.model import load
+from fastvocab.model.logits import Transform, transform_of
 
 #: Elements of a chunk of logits: 256 MB in 16 bits. Each chunk reads the whole head twice, so small ones cost time.
 CHUNK = 128 * 1024 * 1024
@@ -34,7 +35,6 @@ SLICE = 4 * 1024 * 1024
 
 #: Models whose logits are exactly head(last hidden state). Others (soft caps, scales, routers) keep their own loss.
 _PLAIN = {"llama", "mistral", "qwen2", "qwen3", "gemma", "olmo2", "phi3", "smollm3"}
-_TRANSFORMS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
 def open_rows(model: Any, new_ids: range) -> Callable[[], None]:
@@ -319,8 +319,7 @@ def open_loss(model: Any) -> bool:
 def _is_plain(causal: Any) -> bool:
     config = causal.config.get_text_config()
     head = causal.get_output_embeddings()
-    transforms = any(getattr(config, name, None) not in (None, 1, 1.0) for name in _TRANSFORMS)
-    return config.model_type in _PLAIN and head.bias is None and not transforms
+    return config.model_type in _PLAIN and head.bias is None and transform_of(causal) == Transform()
 
 
 @contextmanager

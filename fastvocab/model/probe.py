@@ -12,7 +12,7 @@ from typing import Any
 
 from fastvocab import console
 from fastvocab.errors import CheckpointError
-from fastvocab.model import text
+from fastvocab.model import load, text
 
 #: Largest difference of a probed logit that a reload may show, by the dtype it was loaded in. 16-bit: two units
 #: in the last place at |logit| ~ 30 (bfloat16 keeps 8 bits). float32: another BLAS sums in another order. Over a 4-bit
@@ -75,7 +75,7 @@ def check(folder: Path, model: Any, manifest: dict[str, Any], *, quantized: bool
         return 0.0
     pairs = zip(saved["logits"], now["logits"])
     apart = max(abs(a - b) for before, after in pairs for a, b in zip(before, after))
-    loaded = str(model.get_input_embeddings().weight.dtype).removeprefix("torch.")
+    loaded = load.precision(model)
     if quantized != manifest["load_in_4bit"]:
         console.say(
             f"{folder.name}: loaded in another precision than it was trained in; probe differs by {apart:.3g}"

@@ -215,7 +215,7 @@ def prepare(
     """The training blocks of a corpus folder (``train.jsonl``, ``replay.jsonl``).
 
     Args:
-        counted: also count what follows what, in all of ``train.jsonl`` (up to `fastvocab.model.counts.MOST` tokens).
+        counted: also count what follows what, in ``train.jsonl`` (its first `fastvocab.model.counts.MOST` tokens).
 
     Raises:
         DataError: if the corpus does not fill one block.
@@ -241,6 +241,11 @@ def prepare(
     elif replay_share:
         wanted = None if needed is None else max(1, round(needed * replay_share))
         replay = pack(text.documents(path), tok, block=block, out=work / "replay.npy", limit=wanted)
+        if not len(replay.ids):
+            console.warn(
+                f"corpus.replay: all of it does not fill one block of {block} tokens, so none is trained on: give more "
+                "text, or a shorter pretrain.block"
+            )
     apart = load.device() == "cpu"
     collate = collate_apart(text.bos_id(tok)) if apart else collate_whole
     data = mix(target, replay, replay_share, needed=needed, collate=collate)

@@ -140,6 +140,8 @@ def evaluator(trainer: Any, tokenizer: Any, watched: Watched, section: PretrainS
             self._reached = self._due(state.global_step) if state.global_step else 0
             if done := entries(state.log_history):  # a continued training reads what it read before
                 self._limit = done[0]["evaluation_bytes"]
+                # not what is due by now: with minutes, one may have come due while this was saved and loaded
+                self._reached = done[-1]["due"]
             if counts is not None and watched.is_enough:
                 self._looks = sum(LEAD in entry for entry in state.log_history)
                 if (left := _latest_lead(state.log_history)) is not None:
@@ -205,7 +207,7 @@ def evaluator(trainer: Any, tokenizer: Any, watched: Watched, section: PretrainS
             limit = max(fit, default=0)
             if limit >= LEAST_BYTES and fitting(watched.target, limit):
                 return limit
-            if not self._said:
+            if not self._said and section.evaluation_share:
                 self._said = True
                 (console.warn if section.patience is not None else console.say)(
                     f"pretrain: no evaluations on the way: {section.evaluations} of them within "
@@ -215,7 +217,7 @@ def evaluator(trainer: Any, tokenizer: Any, watched: Watched, section: PretrainS
 
         def _evaluate(self, state: Any, control: Any, limit: int) -> None:
             began = time.monotonic()
-            entry: dict[str, Any] = {"tokens": state.num_input_tokens_seen}
+            entry: dict[str, Any] = {"due": self._reached, "tokens": state.num_input_tokens_seen}
             entry |= {"bytes": trainer.text_bytes(state.global_step), "seconds": round(budget.seconds(), 2)}
             for name, pieces in texts.items():
                 count = fitting(pieces, limit)

@@ -46,7 +46,7 @@ def instruct(
 ) -> dict[str, Any]:
     """Tune ``previous`` on ``rows`` (each ``{"messages": [...]}``) and write the new checkpoint to ``folder``."""
 
-    def prepare(tokenizer: Any, work: Path) -> Data:
+    def prepare(_: Any, tokenizer: Any, work: Path) -> Data:
         return chat.dataset(rows(), tokenizer, max_length=section.max_length)
 
     return stage.train(

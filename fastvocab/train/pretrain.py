@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from fastvocab import console
 from fastvocab.config.models import PretrainSection
 from fastvocab.errors import ConfigError
 from fastvocab.train import blocks, budget, evaluation, stage
@@ -43,7 +44,15 @@ def pretrain(
     steps = budget.steps_for(section, length=section.block, rows=None)
     needed = None if steps is None else math.ceil(steps * budget.batch_size(section) * section.accumulate)
 
-    def prepare(tokenizer: Any, work: Path) -> Data:
+    def prepare(model: Any, tokenizer: Any, work: Path) -> Data:
+        from fastvocab.model import new_rows  # torch, which the light commands do without
+
+        counted = section.count_targets > 0
+        if counted and not new_rows.open_loss(model):
+            console.warn(
+                "pretrain.count_targets: this architecture changes its logits, so counts are left out"
+            )
+            counted = False
         return blocks.prepare(
             corpus,
             tokenizer,
@@ -51,7 +60,7 @@ def pretrain(
             replay_share=section.replay,
             needed=needed,
             work=work,
-            counted=section.count_targets > 0,
+            counted=counted,
         )
 
     watched = evaluation.read(corpus, section)

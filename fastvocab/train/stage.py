@@ -5,14 +5,13 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fastvocab import console, files
 from fastvocab.config.models import LoraSection, PretrainSection, TrainSection
 from fastvocab.errors import ConfigError
-from fastvocab.model import checkpoint, load, reference
+from fastvocab.model import checkpoint, heldout, load, reference
 from fastvocab.model.manifest import new_ids
 from fastvocab.train import loop, saves, subwords
 from fastvocab.train.budget import recomputes
@@ -21,8 +20,8 @@ from fastvocab.train.evaluation import Watched
 from fastvocab.train.optimizer import Groups, warn_of_rates
 from fastvocab.train.trainer import Job
 
-#: (tokenizer, folder for temporary files) -> rows to train on
-Prepare = Callable[[Any, Path], Data]
+#: (model, tokenizer, folder for temporary files) -> rows to train on
+Prepare = Callable[[Any, Any, Path], Data]
 
 
 def own_adapter(asked: LoraSection, saved: dict[str, Any]) -> LoraSection:
@@ -80,8 +79,6 @@ def train(
         Figures, with ``settings`` as they were used; ``log.jsonl`` in ``folder`` has a line for each step and each
         evaluation. With ``pretrain.patience`` the checkpoint is the best evaluated one (``best_step``).
     """
-    from fastvocab.model import new_rows  # torch, which the light commands do without
-
     key = f"{key}:{load.device()}"  # batch and optimizer are the device's: its saves are not another's
     resume = saves.newest(saves_folder, key)
     manifest = checkpoint.read(previous)
@@ -89,13 +86,16 @@ def train(
         kept = own_adapter(section.lora, manifest["lora"])
         console.say(f"  the adapter of the checkpoint goes on (r={kept.r}, alpha={kept.alpha})")
 
+    # unsloth's GPU classes cut what is longer than they were loaded for: a piece of held-out text may be
+    longest = block if watched is None else max(block, heldout.PIECE_BYTES + 1)
+
     def opened(path: Path) -> tuple[Any, Any]:
         return checkpoint.load(
             path,
             trainable=True,
             lora=lora,
             embeddings=section.embeddings,
-            block=block,
+            block=longest,
             seed=seed,
             gradient_checkpointing=recomputes(section),
         )
@@ -108,10 +108,7 @@ def train(
     groups = Groups(model, ids, subwords.texts(tokenizer, ids) if share and ids else ())
     spare = isinstance(section, PretrainSection) and section.patience is not None  # the best save
     loop.require_disk(saves_folder, model, section.keep_saves + spare, shared=groups.shared_bytes)
-    data = prepare(tokenizer, saves_folder)
-    if data.counts is not None and not new_rows.open_loss(model):
-        console.warn("pretrain.count_targets: this architecture changes its logits, so counts are left out")
-        data = replace(data, counts=None)
+    data = prepare(model, tokenizer, saves_folder)
     warn_of_rates(section, stage, groups)
     rates = groups.rates(section)
     if isinstance(section, PretrainSection) and section.rows_first and not groups.new_rows:

@@ -28,7 +28,6 @@ class Job:
         folder: where saves go.
         seed: of the data order and of dropout.
         write: writes a checkpoint into an existing folder.
-        new_ids: ids of the added rows.
     """
 
     section: TrainSection

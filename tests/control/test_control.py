@@ -134,11 +134,17 @@ def test_an_arm_goes_on_from_its_save_and_a_finished_one_is_left_alone(
         _train("control", finished, tmp_path / "control", tied_llama)
     assert (tmp_path / "control" / "start" / "arm.json").is_file()
     assert not (tmp_path / "control" / "done").exists()
-    saved = max(int(p.name[5:]) for p in (tmp_path / "control" / "steps").glob("step-*"))
+    newest = max((tmp_path / "control" / "steps").glob("step-*"))
+    history = json.loads((newest / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    before = [(entry["step"], entry["seconds"], entry["loss"]) for entry in history if "loss" in entry]
     begun = (tmp_path / "control" / "start" / "fastvocab.json").stat().st_mtime_ns
     monkeypatch.setattr(arms, "pretrain", real)
     arm = _train("control", finished, tmp_path / "control", tied_llama)
-    assert arm.figures["steps"] >= saved > 0, "it went on from the save"
+    log = [json.loads(line) for line in (arm.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    after = [(entry["step"], entry["seconds"], entry["loss"]) for entry in log if "loss" in entry]
+    assert len(before) > 1 and after[: len(before)] == before, (
+        "it went on from the save: no clock runs alike twice"
+    )
     assert (tmp_path / "control" / "start" / "fastvocab.json").stat().st_mtime_ns == begun, "nor made twice"
     assert not (tmp_path / "control" / "steps").exists()
 
@@ -275,6 +281,27 @@ def test_three_arms_beside_each_other(tmp_path: Path) -> None:
     assert found["compared"]["control"] == {k: pytest.approx(1 / 1.1) for k in ("ratio", "low", "high")}
     assert found["compared"]["plain"]["ratio"] == pytest.approx(0.5)
     assert math.isclose(found["arms"]["extended"]["bytes_per_second"], 100)
+
+
+def test_where_no_evaluation_came_about_counts_are_left_by_the_control_as_by_the_run() -> None:
+    own = PretrainSection(evaluations=5, patience=None)
+    section = arms.control_section(own, 60, None)
+    assert section.evaluations == 5 and section.evaluation_share == 0 and section.minutes == 1
+    assert arms.control_section(own.model_copy(update={"evaluations": 0}), 60, None).evaluations == 0
+
+
+@pytest.mark.parametrize("mode", ["full", "new_rows"])
+def test_the_rows_of_an_earlier_language_are_old_ones_in_the_control(
+    mode: str, finished: Path, tmp_path: Path
+) -> None:
+    first = finished / "40-pretrain"
+    section = PretrainSection(block=64, batch=2, embeddings=mode, save_minutes=1000, lora={"r": 4})
+    arm = _train("control", finished, tmp_path / "control", first, seconds=0.5, section=section)
+    found = manifest.read(arm.folder)
+    assert found["vocabulary"]["new_first"] == found["vocabulary"]["new_stop"]
+    log = [json.loads(line) for line in (arm.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    rates = {key for entry in log for key in entry if key.endswith("learning_rate")}
+    assert rates == {"learning_rate"} | ({"embedding_learning_rate"} if mode == "full" else set())
 
 
 @pytest.mark.parametrize("name", ["control", "plain"])

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from fastvocab.model import load, new_rows
-from fastvocab.model.counts import Counts, Mixture, contexts
+from fastvocab.model.counts import NONE, Counts, Mixture, contexts
 from tests.model.test_new_rows import NEW, _batch, _opened
 
 BEGIN = 510
@@ -76,6 +76,15 @@ def test_the_gradient_is_that_of_the_mixture_and_the_value_the_plain_loss(
         elif mode == "full":
             found = load.embedding_weights(ours)[part].grad
             torch.testing.assert_close(found, weight.grad, rtol=1e-4, atol=1e-7)
+
+
+def test_tokens_without_a_row_are_left_out_of_the_targets() -> None:
+    """An added [PAD] of a tokenizer that is longer than its model's matrix: it is in no text."""
+    counts = Counts([[0, 1, 2, 3, 1, 2]], 7)
+    mixture = Mixture(counts, torch.tensor([[NONE, 0], [1, 2]]), torch.tensor([0.5, 1.0]))
+    found = torch.zeros(2, 5)
+    mixture.subtract(found, torch.tensor([[1], [3]]), 0)
+    torch.testing.assert_close(-found, _dense(mixture, torch.tensor([1, 3]), 7)[:, :5])
 
 
 def test_a_model_that_transforms_its_logits_is_left_alone(

@@ -11,6 +11,7 @@ import torch
 
 from fastvocab.errors import ModelError
 from fastvocab.model import checkpoint, load, new_rows, reference
+from fastvocab.train.optimizer import Groups
 from tests.conftest import make_llama
 
 NEW = range(600, 690)
@@ -53,6 +54,34 @@ def test_gradients_are_those_of_the_full_matrix_on_the_same_rows(
     adapters = [{n: p.grad for n, p in m.named_parameters() if "lora_" in n} for m in (full, ours)]
     for name, gradient in adapters[0].items():
         torch.testing.assert_close(adapters[1][name], gradient, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["tied_llama", "untied_llama"])
+def test_full_matrices_of_a_16_bit_base_train_in_float32(kind: str, dtype: Any, request: Any) -> None:
+    """As on a GPU: PEFT leaves its copies in the base's dtype, where a step of 5e-5 is rounded away."""
+    model, _ = load.base_model(
+        reference.resolve(str(request.getfixturevalue(kind))), load_in_4bit=False, block=64, seed=1
+    )
+    model.to(dtype)
+    before = {part: weight.detach().clone() for part, weight in load.embedding_weights(model).items()}
+    opened = load.add_lora(
+        model, r=4, alpha=8, dropout=0.0, targets=load.LINEAR, embeddings="full", new_ids=NEW, block=64, seed=1,
+        gradient_checkpointing=False,
+    ).train()  # fmt: skip
+    assert load.precision(opened) == str(dtype).removeprefix("torch.")
+    weights = load.embedding_weights(opened)
+    assert weights.keys() == before.keys()
+    groups = Groups(opened, NEW)
+    optimizer = torch.optim.SGD([*groups.old_rows, *groups.new_rows], lr=1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        opened(**_batch()).loss.backward()
+    for parameter in (*groups.old_rows, *groups.new_rows):
+        assert parameter.grad is not None and parameter.grad.dtype == torch.float32
+        parameter.grad.fill_(5e-5)
+    optimizer.step()
+    for part, weight in weights.items():
+        torch.testing.assert_close(weight, before[part].float() - 5e-5, rtol=0, atol=1e-8)
 
 
 def test_the_head_alone_gives_the_same_gradients_where_the_model_takes_its_own_loss(

@@ -163,6 +163,17 @@ def test_attention_goes_across_where_the_backend_is_not_sure_to_read_borders(
     assert json.loads(json.dumps(cpu.figures)) == cpu.figures and not list((tmp_path / "work").iterdir())
 
 
+def test_replay_that_fills_no_block_is_said_to_be_unused(
+    tmp_path: Path, material: Material, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl(tmp_path / "train.jsonl", ["слово " * 60] * 4)
+    write_jsonl(tmp_path / "replay.jsonl", ["A few words."])
+    tok = text.tokenizer(material.extend["tied"])
+    data = blocks.prepare(tmp_path, tok, block=32, replay_share=0.3, needed=None, work=tmp_path / "work")
+    assert data.figures["replay_blocks"] == 0
+    assert "does not fill one block of 32 tokens" in " ".join(capsys.readouterr().err.split())
+
+
 def test_without_replay_text_it_is_said_what_to_expect(
     tmp_path: Path, material: Material, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,7 @@ from fastvocab.errors import ConfigError
 from fastvocab.model import checkpoint, heldout, text
 from fastvocab.model.nats import nats
 from fastvocab.train import evaluation
+from fastvocab.train.budget import Budget
 from tests.conftest import write_jsonl
 from tests.train.conftest import Material, same
 
@@ -236,6 +237,37 @@ def test_a_continued_training_remembers_the_best_and_how_long_it_was_patient(
     third = train("tied", *settings)
     assert third.figures["steps"] == 8 and third.figures["best_step"] == 4 and same(third.tensors(), best)
     assert third.log == again.log
+
+
+def test_an_evaluation_that_comes_due_while_a_save_is_loaded_is_made(
+    train: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a budget in minutes, where the clock of the save is behind that of the last look at it."""
+    settings = (*LOOKS, "evaluations=4", "save_steps=1", "keep_saves=99")
+    whole = train("tied", *settings)
+    for step in (6, 7, 8):
+        shutil.rmtree(whole.save(step), ignore_errors=True)
+    # five of eight steps, 2.5 evaluations due when it was saved; 3.3 now
+    monkeypatch.setattr(Budget, "fraction", lambda self, step: min(1.0, step / self.steps + 0.2))
+    again = train("tied", *settings)
+    assert [look["step"] for look in again.looks] == [2, 4, 6, 7]
+
+
+def test_a_model_is_loaded_for_the_longest_text_that_is_looked_at(
+    train: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unsloth's GPU classes cut rows at the length that they were loaded for; a piece has a token a byte at most."""
+    asked: list[int] = []
+    opened = checkpoint.load
+
+    def noted(*args: Any, **options: Any) -> Any:
+        asked.append(options["block"])
+        return opened(*args, **options)
+
+    monkeypatch.setattr(checkpoint, "load", noted)
+    train("tied", "steps=1", "evaluations=2", name="watched")
+    train("tied", "steps=1", "evaluations=0", name="unwatched")
+    assert asked == [heldout.PIECE_BYTES + 1, 48]
 
 
 def test_patience_counts_evaluations_since_the_best() -> None:

@@ -55,6 +55,13 @@ def _rare(material: Material) -> int:
     return token
 
 
+def _holds_the_rare_line(said: str) -> bool:
+    """Is the rare token's line in one of the spans of lines that are named?"""
+    named = said.split("(")[1].split(")")[0].split("; ")
+    spans = [part.removeprefix("train.jsonl line").lstrip("s ").split(" to ") for part in named]
+    return any(int(span[0]) <= RARE_LINE <= int(span[-1]) for span in spans)
+
+
 @pytest.mark.parametrize(("value", "backward"), [(float("nan"), False), (float("inf"), True)])
 @pytest.mark.parametrize("mode", ["full", "new_rows"])
 def test_training_stops_before_the_update_and_names_the_document(
@@ -72,9 +79,7 @@ def test_training_stops_before_the_update_and_names_the_document(
     step = int(said.split(" at step ")[1].split(",")[0])
     named = [int(n) for n in said.split("in block ")[1].split(" (")[0].split(", ")]
     assert sorted(named) == sorted(i for batch in Order(16, 2, 1, 3).batches(step) for i in batch)
-    spans = [part.removeprefix("train.jsonl line").lstrip("s ") for part in
-             said.split("(")[1].split(")")[0].split("; ")]  # fmt: skip
-    assert any(int(s.split(" to ")[0]) <= RARE_LINE <= int(s.split(" to ")[-1]) for s in spans), spans
+    assert _holds_the_rare_line(said)
     # the last save is that of the step before, as good as in the training without a fault
     saves = whole.saves.parent.parent / "poisoned" / "saves"
     assert step > 1 and sorted(saves.iterdir())[-1].name == f"step-{step - 1:08d}"
@@ -91,10 +96,11 @@ def test_within_accumulation_it_is_the_one_batch_that_is_named(
     with pytest.raises(TrainingError) as stopped:
         train("untied", "embeddings=frozen", "steps=4", "replay=0", "batch=1", "accumulate=4")
     said = str(stopped.value)
-    assert "there is no save yet" in said or "is kept" in said
+    assert "there is no save yet" in said, "no save was asked for"
     (row,) = (int(n) for n in said.split("in block ")[1].split(" (")[0].split(", "))
     step = int(said.split(" at step ")[1].split(",")[0])
     assert [row] in Order(16, 1, 4, 3).batches(step)
+    assert _holds_the_rare_line(said), "of the four blocks of the step it is the one with the text"
 
 
 def test_a_gradient_scaler_may_overflow(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:

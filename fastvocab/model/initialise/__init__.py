@@ -1,7 +1,7 @@
 """Where new rows start.
 
 ================================  ==============================================================================
-``counted``                       ``calibrated``, then what follows what in the whole text (`counted`)
+``counted``                       ``calibrated``, then what follows what in the text, up to 4 MB (`counted`)
 ``calibrated``                    a start from the base's rows, then the frequency of each token (`calibration`)
 ``distilled``                     ``calibrated``, then to read as the model read the old spelling (`distilled`)
 ``subtokens``, ``asymmetric``     from the rows of what the base read in the same place (`means`)

@@ -16,10 +16,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from fastvocab import console
 from fastvocab.model import load, text
 from fastvocab.model.counts import Counts, contexts
 from fastvocab.model.initialise.calibration import begun
 from fastvocab.model.initialise.task import Task
+from fastvocab.model.logits import transform_of
 
 #: Steps, and positions that each reads. More fit the text that is read better and other text worse (Ukrainian, 20 kB
 #: read: 1.843 bits per byte after 100 steps, 1.823 after 50, 1.822 after 25).
@@ -35,10 +37,18 @@ _OTHERS = 4096
 def counted(model: Any, task: Task) -> dict[str, Any]:
     """``calibrated``, then head rows fitted to the counts of the text.
 
+    Where a model caps its logits (Gemma 2) the fit, which is convex without, is left out with a warning.
+
     Raises:
         ModelError: no text of the new language was given.
     """
     found = begun(model, task)
+    if (cap := transform_of(model).cap) is not None:
+        console.warn(
+            f"extend.init=counted: this architecture caps its logits at {cap:g}, which the fit to counts does not "
+            "know; rows start as by init=calibrated"
+        )
+        return found.notes
     counts = Counts(found.documents, text.rows(task.tokenizer))
     return {
         **found.notes,

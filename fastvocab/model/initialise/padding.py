@@ -6,6 +6,7 @@ from typing import Any
 
 from fastvocab.model import load
 from fastvocab.model.initialise.calibration import direction, states
+from fastvocab.model.logits import transform_of
 
 #: Nats that padding rows are pushed down by where a context measures 1.
 _SILENCE = 100.0
@@ -41,6 +42,6 @@ def silence(model: Any, padding: range, tokens: int, *, seed: int) -> dict[str, 
         for weight in load.embedding_weights(model).values():
             weight[padding.start : padding.stop] = weight[:tokens].float().mean(0).to(weight.dtype)
         head[padding.start : padding.stop] -= (strength * common).to(head)
-        logits = contexts @ head.detach().float().cpu().T
+        logits = transform_of(model).capped(contexts @ head.detach().float().cpu().T)
     best = logits[:, : padding.start].amax(1) - logits[:, padding.start : padding.stop].amax(1)
     return {"rows": len(padding), "margin": float(best.min())}
