@@ -36,11 +36,19 @@ _VERSIONS = ("unsloth", "unsloth_zoo", "torch", "transformers", "peft", "trl", "
 #: The code that decides what a stage makes. A change there is a reason to run it again; elsewhere it is not.
 _CODE = {
     "corpus": ("corpus", "unicode.py"),
-    "tokenizer": ("tokenizer", "unicode.py"),
-    "extend": ("model", "unicode.py"),
+    "tokenizer": ("tokenizer", "unicode.py", "sampling.py"),
+    "extend": ("model", "unicode.py", "sampling.py"),
     "pretrain": ("model", "train"),
     "instruct": ("model", "train", "corpus/chat.py"),
-    "evaluate": ("model", "evaluate", "tokenizer/measure.py", "control", "train", "unicode.py"),
+    "evaluate": (
+        "model",
+        "evaluate",
+        "tokenizer/measure.py",
+        "control",
+        "train",
+        "unicode.py",
+        "sampling.py",
+    ),
     "export": ("model", "export", "table.py", "outcome.py", "facts.py", "numbers.py"),
 }
 

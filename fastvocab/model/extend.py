@@ -14,6 +14,7 @@ from fastvocab.model.initialise import named, unsloth_own
 from fastvocab.model.initialise.task import TEXT_BYTES, Task
 from fastvocab.model.new_tokens import NewTokens
 from fastvocab.model.reference import Base
+from fastvocab.sampling import sample
 
 
 def resize(model: Any, rows: int) -> None:
@@ -113,8 +114,8 @@ def extend(
         own,
         extended,
         seed=seed,
-        target=_pieces(target_text),
-        original=_pieces(original_text),
+        target=_pieces(target_text, seed),
+        original=_pieces(original_text, seed),
         calibration_bytes=calibration_bytes,
         reference=token,
         descriptions=named.read_descriptions(descriptions) if descriptions else {},
@@ -168,9 +169,9 @@ def extend(
     return figures
 
 
-def _pieces(source: Path | Iterable[str] | None) -> list[str]:
-    """The first `TEXT_BYTES` of documents, or of a jsonl file of them, in pieces of at most 2 kB."""
+def _pieces(source: Path | Iterable[str] | None, seed: int) -> list[str]:
+    """`TEXT_BYTES` of documents, or of a jsonl file of them, drawn evenly, in pieces of at most 2 kB."""
     if source is None:
         return []
     documents = text.documents(source) if isinstance(source, Path) else source
-    return text.byte_pieces(documents, size=2048, limit=TEXT_BYTES)
+    return text.byte_pieces(sample(documents, TEXT_BYTES, seed)[0], size=2048, limit=TEXT_BYTES)

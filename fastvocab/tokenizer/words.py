@@ -7,15 +7,14 @@ equivalent; it makes training independent of the length of the text, and no line
 
 from __future__ import annotations
 
-import heapq
-import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import regex
 
 from fastvocab.errors import DataError
+from fastvocab.sampling import sample
 from fastvocab.tokenizer.bpe import META_SPACE
 from fastvocab.tokenizer.guard import Guard
 from fastvocab.unicode import UNSPACED, script_of
@@ -43,7 +42,6 @@ _WORD = regex.compile(r" ?\S+")
 
 #: Words are counted up to this many characters; longer runs (unspaced scripts) are taken in parts.
 _LONGEST_WORD = 500
-_CHUNK = 1 << 16
 
 #: Splits a word, with the space before it, where no piece can go across.
 Cut = Callable[[str], list[str]]
@@ -127,40 +125,6 @@ def draw(documents: Iterable[str], *, scripts: frozenset[str], max_bytes: int, s
             every[char] += number
     chars = Counter({char: number for char, number in every.most_common() if guard.is_target(char)})
     return Words(counts, others, chars, scripts, seen, size, total)
-
-
-def sample(documents: Iterable[str], max_bytes: int, seed: int) -> tuple[list[str], int, int]:
-    """At most ``max_bytes`` (UTF-8) of the documents, drawn evenly in one pass.
-
-    Each document draws a random key and the smallest keys stay, so memory is bounded by ``max_bytes``
-    whatever the size of the corpus. Documents are drawn in chunks of 64 k characters, cut at a space.
-
-    Returns:
-        the sample in the order of the corpus; how many documents there were, and how many bytes.
-    """
-    draw = random.Random(seed)
-    heap: list[tuple[float, int, str, int]] = []
-    kept = total = count = order = 0
-    for document in documents:
-        count += 1
-        for chunk in _chunks(document):
-            order += 1
-            size = len(chunk.encode("utf-8", "replace"))
-            total += size
-            kept += size
-            heapq.heappush(heap, (-draw.random(), order, chunk, size))
-            while kept > max_bytes and len(heap) > 1:
-                kept -= heapq.heappop(heap)[3]
-    return [chunk for _, _, chunk, _ in sorted(heap, key=lambda item: item[1])], count, total
-
-
-def _chunks(document: str) -> Iterator[str]:
-    while len(document) > _CHUNK:
-        cut = document.rfind(" ", _CHUNK // 2, _CHUNK)
-        cut = cut if cut > 0 else _CHUNK
-        yield document[:cut]
-        document = document[cut:]
-    yield document
 
 
 def count_target_words(texts: Iterable[str], guard: Guard) -> Counter[str]:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from fastvocab.errors import CheckpointError, ModelError
 from fastvocab.evaluate import samples
 from fastvocab.model import checkpoint, load, reference, text
+from fastvocab.model import extend as extending
 from fastvocab.model.extend import NewTokens, extend
 from tests.conftest import make_llama
 
@@ -165,6 +166,16 @@ def test_rows_of_padding_are_saved_once(make, untied_llama: Path) -> None:
     tensors = load_file(make(untied_llama, "new_rows", pad=64).extend / "rows.safetensors")
     for part in ("embed_tokens", "lm_head"):
         assert tensors[f"{part}.index"].tolist() == list(range(700, 832))
+
+
+def test_text_is_drawn_from_all_of_a_long_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extending, "TEXT_BYTES", 10_000)
+    documents = [f"{number:05d}" for number in range(20_000)]
+    found = [int(piece) for piece in extending._pieces(documents, 3)]
+    assert len(found) == 2000 and found == sorted(set(found)), "a tenth, in order"
+    assert 400 < sum(number < 5000 for number in found) < 600, "a quarter of it from the first quarter"
+    assert found != [int(piece) for piece in extending._pieces(documents, 4)]
+    assert extending._pieces(documents[:10], 3) == documents[:10]
 
 
 def test_ranges_are_of_ids_without_a_token() -> None:

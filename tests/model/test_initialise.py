@@ -283,6 +283,26 @@ def test_unsloths_rows_are_its_own_bit_by_bit(kind: str, way: str, make, request
         assert len(expected["embed_tokens"][700:800].unique(dim=0)) > 90, "it has read sub-tokens"
 
 
+def test_calibration_reads_text_from_all_over_the_corpus(make, tied_llama: Path) -> None:
+    """A corpus may begin with anything: a title page, one author, another kind of text."""
+    made = make(tied_llama)
+    own = text.tokenizer(made.tokenizer)
+    pieces = [f"{number} слово" for number in range(2000)]
+    task = Task(
+        NewTokens.read(made.tokenizer),
+        text.tokenizer(made.base),
+        own,
+        target=pieces,
+        calibration_bytes=10_000,
+    )
+    found = [int(own.decode(ids[1:]).split()[0]) for ids in task.pieces(task.target)]
+    size = sum(len(pieces[number].encode()) for number in found)
+    assert 10_000 <= size < 10_020 and len(set(found)) == len(found)
+    quarters = np.bincount(np.array(found) // 500, minlength=4) / len(found)
+    assert (abs(quarters - 0.25) < 0.08).all(), quarters
+    assert task.pieces(task.target) == task.pieces(task.target) != replace(task, seed=1).pieces(task.target)
+
+
 def test_names_for_unsloth_are_never_taken_already() -> None:
     new = NewTokens(range(5, 9), ["Ġa", "b", "Ġc", "d"], [[1]] * 4, ["x", None, "b", "x"])
     assert unsloth_own.names(new, {"y": 0}) == ["x", "b", "Ġc", "d"]

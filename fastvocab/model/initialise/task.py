@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -40,8 +41,12 @@ class Task:
     descriptions: Mapping[str, str] = field(default_factory=dict)
 
     def pieces(self, given: Sequence[str], share: float = 1.0) -> list[list[int]]:
-        """Token ids of the first ``calibration_bytes`` of a text, or of a share of that many, BOS first."""
-        return list(text.pieces(self.tokenizer, given, limit=round(share * self.calibration_bytes)))
+        """Token ids of ``calibration_bytes`` of a text, or of a share of that many, BOS first.
+
+        From all over it: its beginning may be one document, of one author.
+        """
+        drawn = random.Random(self.seed).sample(given, len(given))
+        return list(text.pieces(self.tokenizer, drawn, limit=round(share * self.calibration_bytes)))
 
     @cached_property
     def old_ids(self) -> list[int]:
