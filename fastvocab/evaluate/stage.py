@@ -57,15 +57,16 @@ def evaluate(
     _say_what_is_too_small(pieces)
     out: dict[str, Any] = {"points": {}, "prompts": [prompt for prompt, _ in asked]}
     nats: dict[str, dict[str, list[float]]] = {part: {} for part in pieces}
+    longest = max(2048, section.piece_bytes + 1)  # unsloth's GPU classes cut at what they were loaded for
     with console.progress() as display:
         task = display.add_task("evaluate", total=len(points) + 1, note="")
         for name, path in {"base": None, **points}.items():
             started = time.monotonic()
             display.update(task, note=name)
             if path is None:
-                model, tok = checkpoint.on_base(base, load_in_4bit=load_in_4bit, seed=seed)
+                model, tok = checkpoint.on_base(base, load_in_4bit=load_in_4bit, block=longest, seed=seed)
             else:
-                model, tok = checkpoint.load(path, seed=seed)
+                model, tok = checkpoint.load(path, block=longest, seed=seed)
             new_ids = range(0) if path is None else manifest.new_ids(manifest.peek(path))
             point: dict[str, Any] = {"target": None, "original": None, "change": {}}
             for part, text_of in pieces.items():

@@ -174,4 +174,4 @@ def _pieces(source: Path | Iterable[str] | None, seed: int) -> list[str]:
     if source is None:
         return []
     documents = text.documents(source) if isinstance(source, Path) else source
-    return text.byte_pieces(sample(documents, TEXT_BYTES, seed)[0], size=2048, limit=TEXT_BYTES)
+    return text.byte_pieces(sample(documents, TEXT_BYTES, seed)[0], size=text.PIECE_BYTES, limit=TEXT_BYTES)

@@ -114,7 +114,11 @@ def byte_pieces(texts: Iterable[str], *, size: int, limit: int) -> list[str]:
     return out
 
 
-def pieces(tok: Any, texts: Iterable[str], *, limit: int, size: int = 2048) -> Iterator[list[int]]:
+#: Of text that is put through a model: a token a byte at most, and a BOS, are the 2,048 that one is loaded for.
+PIECE_BYTES = 2047
+
+
+def pieces(tok: Any, texts: Iterable[str], *, limit: int, size: int = PIECE_BYTES) -> Iterator[list[int]]:
     """Token ids of byte pieces, each with its BOS."""
     start = bos_id(tok)
     for ids in encode(tok, byte_pieces(texts, size=size, limit=limit)):
