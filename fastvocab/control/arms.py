@@ -92,7 +92,8 @@ def _limits(own: PretrainSection, seconds: float, watched_bytes: int | None) -> 
     """So much time, and evaluations on the way that read just what the run's own read, whatever that costs an arm."""
     changed: dict[str, Any] = {"minutes": seconds / 60, "steps": None, "tokens": None}
     if watched_bytes is None:
-        # none came about, though as many were asked for: what follows from asking is then the same in both
+        # with none asked for, counts would fall to 0 here; where the run asked for some and the time was too short for
+        # them, its own did not (`trainer._count_share`)
         return changed | {"evaluation_share": 0.0, "patience": None}
     changed |= {"evaluation_bytes": watched_bytes, "evaluation_share": _WITHOUT_LIMIT}
     if own.patience is None:  # which counts evaluations

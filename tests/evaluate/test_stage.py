@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from fastvocab import console
 from fastvocab.config.models import EvaluateSection
 from fastvocab.evaluate import stage
 from fastvocab.evaluate.bits import Pieces
-from fastvocab.model import heldout
+from fastvocab.model import checkpoint, heldout, manifest, reference
 from tests.conftest import sentences, write_jsonl
 
 
@@ -33,6 +34,28 @@ def test_too_few_documents_are_said_and_enough_are_not(monkeypatch: pytest.Monke
     stage._say_what_is_too_small({"target": many, "original": few})
     assert len(said) == 1 and "original language comes from 3 documents" in said[0]
     assert "evaluate.replay_bytes" in said[0] and "fewer than 10" in said[0]
+
+
+@pytest.mark.parametrize(("size", "wanted"), [(1024, 2048), (3000, 3001)])
+def test_models_are_loaded_for_the_longest_piece(
+    size: int, wanted: int, tied_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unsloth's GPU classes cut rows at the length that they were loaded for; a piece has a token a byte at most."""
+    base, asked = reference.resolve(str(tied_llama)), []
+    opened = checkpoint.on_base
+
+    def noted(*_: Any, block: int, **__: Any) -> Any:
+        asked.append(block)
+        return opened(base, load_in_4bit=False, seed=1)
+
+    for name in ("on_base", "load"):
+        monkeypatch.setattr(checkpoint, name, noted)
+    monkeypatch.setattr(manifest, "peek", lambda path: {})
+    monkeypatch.setattr(manifest, "new_ids", lambda facts: range(0))
+    write_jsonl(tmp_path / "heldout.jsonl", sentences(8))
+    section = EvaluateSection(piece_bytes=size, heldout_bytes=1000, sample_tokens=0)
+    stage.evaluate(tmp_path, base=base, points={"pretrain": tmp_path}, corpus=tmp_path, section=section)
+    assert asked == [wanted, wanted]
 
 
 def test_a_change_is_given_in_percent() -> None:
