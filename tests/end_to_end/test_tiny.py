@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -82,6 +83,21 @@ def test_the_export_opens_in_plain_transformers_and_generates(finished: tuple[Pa
         out = model.generate(ids, max_new_tokens=5, do_sample=False)
     assert out.shape[1] > ids.shape[1] and int(out.max()) < len(tokenizer)
     assert (folder / "README.md").read_text(encoding="utf-8").startswith("---\n")
+
+
+def test_steps_of_all_arms_can_be_timed_in_turns(finished: tuple[Path, str]) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "bench_steps.py"
+    arms = ["extended", "control", "plain"]
+    command = [sys.executable, str(script), str(finished[0]), "--steps", "3", "--arms", *arms, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    steps = json.loads(done.stdout)["steps"]
+    assert {name: len(taken) for name, taken in steps.items()} == dict.fromkeys(arms, 3)
+    order = sorted((*step, name) for name, taken in steps.items() for step in taken)
+    assert [name for *_, name in order] == arms * 3
+    assert all(end <= following for (_, end, _), (following, *_) in itertools.pairwise(order)), (
+        "one at a time"
+    )
 
 
 def test_the_same_command_reuses_everything(
