@@ -157,7 +157,14 @@ def _crossover(found: Mapping[str, Any], ratio: float) -> str:
         # the curves are of other held-out text than the final figures, so that a narrow lead may be in one alone
         return "Crossover not reached." if ratio >= 1 else "The curves measured on the way did not cross."
     if ratio > 1:
-        return f"It was ahead after {duration(place)}, and fell behind again."
+        last = (found.get("equal_time") or [{}])[-1]
+        ours, other = number(last, "extended"), number(last, "control")
+        if ours is not None and other is not None and ours <= other:
+            return (
+                "On the smaller text that is measured on the way the extended one came below it after "
+                f"{duration(place)}, and was still below it at the end."
+            )
+        return f"The extended one was ahead after {duration(place)}, and fell behind again."
     begins = number((found["arms"]["extended"].get("curve") or [{}])[0], "seconds")
     if begins is not None and place <= begins:
         return f"It was ahead from the first moment at which it could be measured, after {duration(place)}."
