@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,26 @@ def test_steps_are_compared_with_those_beside_them(bench_steps: Any) -> None:
     assert bench_steps.row("control", found)["tokens/s / control's"] == "1.00 (1.00–1.00)"
 
 
-def test_a_folder_without_a_pretrained_run_is_refused(
-    bench_steps: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("steps", "record", "said"),
+    [
+        ("40", None, "no pretrained run"),
+        ("1", "{}", "quartiles need two"),
+        ("2", '{"config": {}, "seed": 1}', "an arm ended with 1"),  # no checkpoint 0 lies there
+    ],
+)
+def test_what_cannot_be_measured_is_refused_and_ends_all_arms(
+    bench_steps: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: str,
+    record: str | None,
+    said: str,
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["bench_steps.py", str(tmp_path)])
-    with pytest.raises(SystemExit, match="no pretrained run"):
+    if record is not None:
+        (tmp_path / "40-pretrain").mkdir()
+        (tmp_path / "40-pretrain" / "stage.json").write_text(record)
+    monkeypatch.setattr(sys, "argv", ["bench_steps.py", str(tmp_path), "--steps", steps])
+    with pytest.raises(SystemExit, match=said):
         bench_steps.main()
+    assert not multiprocessing.active_children()
