@@ -38,12 +38,31 @@ def _print(data: Any) -> None:
 
 
 @app.command(context_settings=_KEYS)
-def plan(context: typer.Context, config: Path | None = _CONFIG) -> None:
-    """Show what a run would do and check everything, without doing it. Keys as key=value."""
-    from fastvocab.recipes import new_language
+def plan(
+    context: typer.Context,
+    config: Path | None = _CONFIG,
+    gpu: str | None = typer.Option(
+        None, help="Plan for another machine: a GPU's name (T4, A100...), its memory in GiB, or cpu."
+    ),
+    measure: bool = typer.Option(
+        False, "--measure", help="Load the model and take a few steps, for the rate on this machine."
+    ),
+    as_json: bool = _JSON,
+) -> None:
+    """Show what a run would do and take, and check everything, without doing it. Keys as key=value.
+
+    A folder with a config.json is enough: fastvocab plan model.base=DIR pretrain.lora.r=8 --json
+    """
+    from fastvocab.recipes import new_language, planning
     from fastvocab.run import Run
 
-    common.execute(Run(new_language.configure(config, context.args)), new_language.steps, dry_run=True)
+    wanted = new_language.configure(config, context.args, need_text=False)
+    found = planning.look(wanted, gpu=gpu, measure=measure)
+    if as_json:
+        _print(found.as_json())
+    else:
+        run = Run(found.config)
+        planning.show(run, new_language.steps(run), found)
 
 
 @app.command(context_settings=_KEYS)
@@ -218,14 +237,14 @@ def inspect(
     as_json: bool = _JSON,
 ) -> None:
     """What a checkpoint is, where it comes from, what is in it, whether it is whole, and where its base is."""
-    from fastvocab import plan as checks
     from fastvocab.errors import CheckpointError
     from fastvocab.model import checkpoint
+    from fastvocab.plan import bases
     from fastvocab.run import last_checkpoint
 
     folder = last_checkpoint(path)
     facts = checkpoint.inspect(folder)
-    place = None if facts["faults"] else checks.place_of_base(facts["base"], base)
+    place = None if facts["faults"] else bases.place_of_base(facts["base"], base)
     if as_json:
         _print(facts | {"base_folder": str(place) if place else None})
     else:

@@ -1,7 +1,9 @@
-"""The peak of a process's memory, counted from a chosen moment."""
+"""The peak of a process's memory, counted from a chosen moment; and memory given back."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -18,3 +20,16 @@ def reset_peak() -> None:
     torch = sys.modules.get("torch")  # where nobody has imported it there is no GPU memory either
     if torch is not None and torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+
+
+def release() -> None:
+    """Give back what a finished stage no longer needs.
+
+    glibc keeps what was freed in its heap: 0.6 to 0.8 GB after each stage of the default run, which the peak of
+    pretraining was higher for (3.57 GB instead of 3.15). Elsewhere than on Linux with glibc only Python's own garbage
+    is collected.
+    """
+    gc.collect()
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # musl has no such function
+            ctypes.CDLL("libc.so.6").malloc_trim(0)

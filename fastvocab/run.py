@@ -36,7 +36,7 @@ _VERSIONS = ("unsloth", "unsloth_zoo", "torch", "transformers", "peft", "trl", "
 #: The code that decides what a stage makes. A change there is a reason to run it again; elsewhere it is not.
 _CODE = {
     "corpus": ("corpus", "unicode.py"),
-    "tokenizer": ("tokenizer", "unicode.py", "sampling.py"),
+    "tokenizer": ("tokenizer", "architecture.py", "unicode.py", "sampling.py"),
     "extend": ("model", "unicode.py", "sampling.py"),
     "pretrain": ("model", "train"),
     "instruct": ("model", "train", "corpus/chat.py"),
@@ -277,6 +277,7 @@ class Run:
             }
             files.write_json(folder / "stage.json", data)
         files.remove_folder(context.saves)
+        memory.release()
         console.say(f"{step.name}: done in {data['seconds']:.0f} s")
         return Record(target, data)
 

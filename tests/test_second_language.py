@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from fastvocab import cli, plan
+from fastvocab import cli
 from fastvocab.config import load
 from fastvocab.config.models import LoraSection
 from fastvocab.errors import CheckpointError, ConfigError, ModelError, ResourceError
 from fastvocab.files import read_json
 from fastvocab.model import manifest, reference
+from fastvocab.plan import bases
 from fastvocab.recipes import common, new_language
 from fastvocab.run import Record, Run, last_checkpoint, records_around
 from fastvocab.train.stage import own_adapter
@@ -201,10 +202,10 @@ def test_a_run_that_is_mistyped_is_no_name_on_the_hub(
     monkeypatch.chdir(tmp_path)
     for fetch in (True, False):
         with pytest.raises(ModelError, match="no tinny in the folder runs") as caught:
-            plan.find_base(load(None, ["model.base=runs/tinny"]), fetch=fetch)
+            bases.find_base(load(None, ["model.base=runs/tinny"]), fetch=fetch)
         assert "did you mean runs/tiny?" in str(caught.value)
-    assert plan.find_base(load(None, ["model.base=org/tinny"]), fetch=False) is None
-    assert plan.find_base(load(None, ["model.base=runs/tinny@main"]), fetch=False) is None
+    assert bases.find_base(load(None, ["model.base=org/tinny"]), fetch=False) is None
+    assert bases.find_base(load(None, ["model.base=runs/tinny@main"]), fetch=False) is None
 
 
 def test_what_is_no_checkpoint_is_said_as_it_is(tmp_path: Path) -> None:

@@ -82,6 +82,34 @@ def resolve(name: str, *, commit: str | None = None, fetch: bool = True) -> Base
     return _on_checkpoint(folder) if _is_ours(folder) else _plain(name, folder, found_commit)
 
 
+def glance(name: str) -> Base:
+    """A base model as far as config.json tells, for a plan: nothing is fetched, no weight is read or hashed.
+
+    Args:
+        name: as for `resolve`, or a config.json itself; weights and tokenizer may be missing (`is_whole`).
+
+    Returns:
+        a `Base`, its ``fingerprint`` empty but for a checkpoint of ours.
+
+    Raises:
+        ModelError: no config.json there, or not of a causal language model.
+    """
+    path = Path(name).expanduser()
+    if path.is_file() and path.suffix == ".json":
+        folder, commit = path.parent.resolve(), None
+    else:
+        folder, commit = _locate(name, None, False)
+    if _is_ours(folder):
+        return _on_checkpoint(folder)
+    _check_config(name, folder)
+    return Base(str(folder) if path.exists() else name, folder, commit, "")
+
+
+def is_whole(base: Base) -> bool:
+    """Are there weights? A config.json alone is enough for a plan."""
+    return any(base.folder.glob("*.safetensors"))
+
+
 def _plain(name: str, folder: Path, commit: str | None) -> Base:
     config = _check(name, folder)
     shown = str(folder) if Path(name).expanduser().is_dir() else name
@@ -232,6 +260,19 @@ def _download(name: str, commit: str | None, fetch: bool) -> tuple[Path, str]:
 
 
 def _check(name: str, folder: Path) -> dict[str, Any]:
+    config = _check_config(name, folder)
+    if not any(folder.glob("*.safetensors")):
+        pickles = [p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern)]
+        raise ModelError(
+            f"model.base: {name} has no .safetensors weights"
+            + (f", only {', '.join(pickles)}" if pickles else ""),
+            rule="pickled weights can run code and are not read",
+            fix="convert them where you trust them: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW)",
+        )
+    return config
+
+
+def _check_config(name: str, folder: Path) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"model.base: {name} has no config.json", rule="a Hugging Face model folder is needed"
@@ -244,14 +285,6 @@ def _check(name: str, folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"model.base: {name} is {', '.join(map(str, architectures)) or 'of an unnamed architecture'}",
             rule="a causal language model (…ForCausalLM) is needed",
-        )
-    if not any(folder.glob("*.safetensors")):
-        pickles = [p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern)]
-        raise ModelError(
-            f"model.base: {name} has no .safetensors weights"
-            + (f", only {', '.join(pickles)}" if pickles else ""),
-            rule="pickled weights can run code and are not read",
-            fix="convert them where you trust them: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW)",
         )
     return config
 

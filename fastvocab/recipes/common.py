@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from fastvocab import console, plan
+from fastvocab import console
 from fastvocab.config import Config, describe, load
 from fastvocab.config.models import Section
 from fastvocab.corpus import chat as chat_reader
@@ -24,6 +24,9 @@ from fastvocab.corpus.split import held_out
 from fastvocab.errors import ConfigError, FastvocabError, ResourceError, Stopped
 from fastvocab.model import reference
 from fastvocab.model.reference import Base
+from fastvocab.plan import bases, checks
+from fastvocab.plan import device as devices
+from fastvocab.recipes import planning
 from fastvocab.run import Context, Record, Run, Step
 
 #: Settings that change how a stage is made, not what comes out.
@@ -43,8 +46,13 @@ _STOPPED = "stopped; nothing finished is lost: type the same command again"
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
 
-def configure(path: Path | None, overrides: list[str], embedded: dict[str, Any]) -> Config:
+def configure(
+    path: Path | None, overrides: list[str], embedded: dict[str, Any], *, need_text: bool = True
+) -> Config:
     """A configuration from file and overrides; ``embedded`` where neither names a model, text or chats.
+
+    Args:
+        need_text: False for a plan, which a model alone is enough for.
 
     Raises:
         ConfigError: if some of one's own is named, but no text.
@@ -53,6 +61,8 @@ def configure(path: Path | None, overrides: list[str], embedded: dict[str, Any])
     if config.corpus.train:
         return config
     if (config.model, config.corpus, config.instruct.train) != (nothing.model, nothing.corpus, ()):
+        if not need_text:
+            return config
         raise ConfigError("corpus.train is missing", fix="name your text: corpus.train='data/*.txt'")
     return load(path, overrides, defaults=embedded)
 
@@ -286,13 +296,17 @@ def execute(
 ) -> dict[str, Record]:
     """Check, then run all stages, write the report and print the end; with ``dry_run`` only show the plan."""
     started = time.monotonic()
-    found = plan.find_base(run.config, fetch=not dry_run)
-    estimate = plan.check(run.config, found)
-    if found is not None:
-        run.config = plan.settle(run.config, found)
     if dry_run:
-        plan.show(run, steps(run), found, estimate)
+        ahead = planning.look(run.config)
+        run.config = ahead.config
+        planning.show(run, steps(run), ahead)
+        if ahead.outlook is not None:
+            ahead.outlook.require_disk(run.config)
+            ahead.outlook.require_memory(run.config)
         return {}
+    found = bases.find_base(run.config, fetch=True)
+    assert found is not None, "what is fetched is here"
+    run.config, _ = checks.check(run.config, found, devices.find())
     with run.open(fresh=fresh, resume=resume):
         records = run.execute(steps(run))
         finish(run, records, time.monotonic() - started)

@@ -15,7 +15,7 @@ from typing import Any
 
 from fastvocab.config import Config
 from fastvocab.config.models import TrainSection
-from fastvocab.recipes import common
+from fastvocab.recipes import common, planning
 from fastvocab.run import Context, Run, Step
 from fastvocab.train.instruct import template_text
 
@@ -40,9 +40,9 @@ EMBEDDED: dict[str, Any] = {
 }
 
 
-def configure(path: Path | None, overrides: list[str]) -> Config:
+def configure(path: Path | None, overrides: list[str], *, need_text: bool = True) -> Config:
     """The configuration; the embedded default where nothing of one's own is given."""
-    return common.configure(path, overrides, EMBEDDED)
+    return common.configure(path, overrides, EMBEDDED, need_text=need_text)
 
 
 def steps(run: Run) -> list[Step]:
@@ -97,6 +97,7 @@ def steps(run: Run) -> list[Step]:
         from fastvocab.train.pretrain import pretrain
 
         before, text = context.inputs["extend"], context.inputs["corpus"]
+        planning.require_memory(config, common.base(config), context.figures["extend"], "pretrain")
         return pretrain(folder, previous=before, corpus=text, **training(config.pretrain, context))
 
     def instruct(folder: Path, context: Context) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from fastvocab.architecture import Architecture
+from fastvocab.errors import ModelError
 from fastvocab.tokenizer.base import Base, Kind
 from fastvocab.tokenizer.grow import Grown
 from fastvocab.tokenizer.spelling import merge_all, spell
@@ -62,17 +64,11 @@ class Cost:
     @classmethod
     def read(cls, config: dict[str, Any]) -> Cost | None:
         """The cost by a Llama-family config.json; None if it lacks a size."""
-        inner = config.get("text_config") or config
         try:
-            width, heads = inner["hidden_size"], inner["num_attention_heads"]
-            head = inner.get("head_dim") or width // heads
-            groups = inner.get("num_key_value_heads") or heads
-            layer = 2 * width * head * (heads + groups) + 3 * width * inner["intermediate_size"]
-            gemma = "gemma" in str(config.get("model_type"))  # tied unless said otherwise, as no other is
-            tied = config.get("tie_word_embeddings", inner.get("tie_word_embeddings", gemma))
-            return cls(inner["num_hidden_layers"] * layer, width, inner["vocab_size"], 1 if tied else 2)
-        except (KeyError, TypeError):
+            found = Architecture.read(config)
+        except ModelError:
             return None
+        return cls(found.linear_parameters, found.width, found.rows, found.matrices)
 
 
 @dataclass(frozen=True)

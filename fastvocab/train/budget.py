@@ -70,16 +70,20 @@ class Budget:
         return FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def batch_size(section: TrainSection) -> int:
-    """Sequences in one forward pass: as set, else 2 on a CPU and 8 on a GPU."""
-    return section.batch or (2 if load.device() == "cpu" else 8)
+def batch_size(section: TrainSection, device: str | None = None) -> int:
+    """Sequences in one forward pass: as set, else 2 on a CPU and 8 on a GPU.
+
+    Args:
+        device: as `load.device` names it; None: that of this machine.
+    """
+    return section.batch or (2 if (device or load.device()) == "cpu" else 8)
 
 
-def recomputes(section: TrainSection) -> bool:
+def recomputes(section: TrainSection, device: str | None = None) -> bool:
     """Gradient checkpointing: as set, else on a GPU and not on a CPU."""
-    return (
-        load.device() != "cpu" if section.gradient_checkpointing is None else section.gradient_checkpointing
-    )
+    if section.gradient_checkpointing is not None:
+        return section.gradient_checkpointing
+    return (device or load.device()) != "cpu"
 
 
 def steps_for(section: TrainSection, *, length: float | None, rows: int | None) -> int | None:

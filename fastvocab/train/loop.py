@@ -16,7 +16,7 @@ from fastvocab.train import callbacks, evaluation, saves, trainer
 from fastvocab.train.budget import Budget, batch_size, steps_for
 from fastvocab.train.data import Data
 
-__all__ = ["Budget", "batch_size", "budget_of", "fit", "require_disk"]
+__all__ = ["Budget", "batch_size", "budget_of", "fit", "peak_memory", "require_disk"]
 
 _LOGGED = (
     "step", "tokens", "bytes", "seconds", "loss", "learning_rate", "embedding_learning_rate",
@@ -129,7 +129,7 @@ def _figures(run: Any, trainable: int, patience: int | None) -> dict[str, Any]:
         "evaluation_bytes": looks[0]["evaluation_bytes"] if looks else None,
         "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
         "trainable_parameters": trainable,
-        "peak_memory_bytes": _peak_memory(),
+        "peak_memory_bytes": peak_memory(),
         "loss_first": losses[0] if losses else None,
         "loss_last": losses[-1] if losses else None,
         "best_step": None,
@@ -147,7 +147,8 @@ def _figures(run: Any, trainable: int, patience: int | None) -> dict[str, Any]:
     return figures
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
+    """Bytes at the peak since `fastvocab.memory.reset_peak`: the GPU's, or the process's."""
     if load.device() == "cuda":
         import torch
 

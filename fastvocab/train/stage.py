@@ -11,7 +11,7 @@ from typing import Any
 from fastvocab import console, files
 from fastvocab.config.models import LoraSection, PretrainSection, TrainSection
 from fastvocab.errors import ConfigError
-from fastvocab.model import checkpoint, heldout, load, reference
+from fastvocab.model import checkpoint, heldout, load, reference, speed
 from fastvocab.model.manifest import new_ids
 from fastvocab.train import loop, saves, subwords
 from fastvocab.train.budget import recomputes
@@ -135,6 +135,7 @@ def train(
     budget = loop.budget_of(section, data, resume[1]["seconds"] if resume else 0.0)
     job = Job(section, data, budget, groups, stage, key, saves_folder, seed, write, track)
     log, figures = loop.fit(model, tokenizer, job, resume=resume, watched=watched)
+    remember_rate(model, figures)
     if (best := figures["best_step"]) is not None:
         console.say(f"  the checkpoint is that of step {best}, the best evaluated")
         del model, groups, job
@@ -146,3 +147,19 @@ def train(
     lora = manifest["lora"] or lora
     settings = section.model_dump(mode="json") | rates | {"lora": lora, "batch": loop.batch_size(section)}
     return {**figures, "data": data.figures, "settings": settings, "lora": lora}
+
+
+def remember_rate(model: Any, figures: dict[str, Any]) -> None:
+    """Keep the rate of a training for later plans (`fastvocab.model.speed`)."""
+    import torch
+
+    on_gpu = load.device() == "cuda"
+    through = sum(p.numel() for p in model.parameters())
+    if not load.is_tied(model):
+        through -= model.get_input_embeddings().weight.numel()
+    speed.remember(
+        torch.cuda.get_device_name() if on_gpu else speed.cpu_name(),
+        tokens=figures["tokens"],
+        seconds=figures["seconds_training"],
+        parameters=through,
+    )

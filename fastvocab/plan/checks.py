@@ -1,0 +1,174 @@
+"""What would stop a run later, found before it begins."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from fastvocab import console
+from fastvocab.config import Config
+from fastvocab.corpus import chat, sources
+from fastvocab.errors import ConfigError, DependencyError, FastvocabError
+from fastvocab.evaluate import tasks
+from fastvocab.model import manifest, reference
+from fastvocab.model.reference import Base
+from fastvocab.plan import outlook
+from fastvocab.plan.device import Device
+from fastvocab.plan.outlook import Outlook
+from fastvocab.tokenizer import base as tokenizers
+
+
+def check(
+    config: Config, base: Base | None, device: Device, *, room: bool = True, measured: float | None = None
+) -> tuple[Config, Outlook | None]:
+    """Find what would stop the run later; all of it in one error.
+
+    Args:
+        base: the base model, None where it is not on this machine yet.
+        device: what it is to run on.
+        room: also refuse what does not fit the memory or the disk; a plan shows that instead.
+        measured: tokens a second of steps that were just taken, if any were.
+
+    Returns:
+        (`settle`'s configuration, what it takes; None where there is no base to tell from).
+
+    Raises:
+        FastvocabError: of the kind of the first problem, naming all.
+    """
+    problems: list[FastvocabError] = []
+
+    def attempt(test: Any) -> Any:
+        try:
+            return test()
+        except FastvocabError as error:
+            problems.append(error)
+
+    if base is not None:
+        attempt(lambda: _check_place(config, base))
+    attempt(lambda: _check_trackers(config))
+    attempt(lambda: tasks.check(config.evaluate.tasks))
+    # what a finished stage was made from may be gone, on another machine for one: its record stands for it
+    if not _finished(config, "corpus"):
+        for given in (config.corpus.train, config.corpus.replay):
+            if given:
+                attempt(partial(sources.resolve, given))
+    if config.instruct.train and not _finished(config, "instruct"):
+        attempt(lambda: _check_chat(config))
+    ahead = None
+    if base is not None:
+        config = attempt(lambda: settle(config, base)) or config
+        attempt(lambda: _check_lengths(config, base))
+        if reference.is_whole(base):  # a config.json alone has neither tokenizer nor template
+            attempt(lambda: tokenizers.read(base.tokenizer_folder))
+            attempt(lambda: _check_template(config, base))
+        ahead = attempt(lambda: outlook.look(config, base, device, measured=measured))
+    if ahead is not None:
+        attempt(lambda: _check_targets(config, ahead))
+        if room:
+            attempt(lambda: ahead.require_disk(config))
+            attempt(lambda: ahead.require_memory(config))
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        several = type(problems[0])(f"{len(problems)} things stand in the way:")
+        several.message += "".join(f"\n- {problem}" for problem in problems)
+        raise several
+    return config, ahead
+
+
+def _finished(config: Config, stage: str) -> bool:
+    return any((Path(config.runs).expanduser() / config.name).glob(f"[0-9]0-{stage}/stage.json"))
+
+
+def _check_place(config: Config, base: Base) -> None:
+    """A run that stood on what lies in its own folder would replace it, stage by stage."""
+    folder = Path(config.runs).expanduser() / config.name
+    for place in (base.checkpoint, base.folder):
+        if place is not None and place.resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(
+                f"model.base={config.model.base} lies in the folder of the run itself, {folder}",
+                rule="a run writes its own stages over what is there",
+                fix=f"give the new run a name of its own: name={config.name}-2",
+            )
+
+
+def settle(config: Config, base: Base) -> Config:
+    """``config`` with the adapter that training will use: that of the checkpoint it starts from, if it has one.
+
+    Raises:
+        ConfigError: another one was asked for.
+    """
+    from fastvocab.train.stage import own_adapter
+
+    saved = manifest.peek(base.checkpoint).get("lora") if base.checkpoint else None
+    if saved is None:
+        return config
+    lora = own_adapter(config.pretrain.lora, saved)
+    return config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"lora": lora})})
+
+
+def _check_trackers(config: Config) -> None:
+    if missing := [name for name in config.track if find_spec(name) is None]:
+        raise DependencyError(
+            f"track: {', '.join(missing)} is not installed", fix="pip install 'fastvocab[track]'"
+        )
+
+
+def _check_chat(config: Config) -> None:
+    """The first rows must parse: better now than after hours of pretraining."""
+    rows = list(islice(chat.chat_rows(config.instruct.train), 1))
+    if not rows:
+        raise ConfigError(f"instruct.train: {', '.join(config.instruct.train)} has no usable conversation")
+
+
+def _check_lengths(config: Config, base: Base) -> None:
+    limit = (base.config.get("text_config") or base.config).get("max_position_embeddings")
+    wrong = [
+        f"{key} is {value}"
+        for key, value in (
+            ("pretrain.block", config.pretrain.block),
+            ("instruct.max_length", config.instruct.max_length),
+        )
+        if isinstance(limit, int) and value > limit
+    ]
+    if wrong:
+        raise ConfigError(
+            "; ".join(wrong), rule=f"{base.name} reads at most {limit} tokens (max_position_embeddings)"
+        )
+
+
+def _check_template(config: Config, base: Base) -> None:
+    if not config.instruct.train:
+        return
+    if config.instruct.template is not None:
+        from fastvocab.train.instruct import template_text
+
+        template_text(config.instruct)
+        return
+    settings = base.tokenizer_folder / "tokenizer_config.json"
+    inline = settings.is_file() and "chat_template" in json.loads(settings.read_text(encoding="utf-8"))
+    if not inline and not (base.tokenizer_folder / "chat_template.jinja").is_file():
+        raise ConfigError(
+            f"{base.name} has no chat template, and instruct.train asks for instruction tuning",
+            fix="give a template with instruct.template=FILE, or leave instruct.train out",
+        )
+
+
+def _check_targets(config: Config, outlook: Outlook) -> None:
+    known = outlook.architecture.linears
+    wanted = config.pretrain.lora.targets
+    if not set(wanted) & set(known):
+        raise ConfigError(
+            f"pretrain.lora.targets: {', '.join(wanted)}",
+            rule=f"this model ({outlook.architecture.model_type}) has the linear modules {', '.join(sorted(known))}",
+            fix="pretrain.lora.targets='[" + ", ".join(sorted(known)) + "]'",
+        )
+    if missing := sorted(set(wanted) - set(known)):
+        console.warn(
+            f"pretrain.lora.targets: this model has no {', '.join(missing)} and gets no adapter there; it has "
+            f"{', '.join(sorted(known))}"
+        )

