@@ -25,13 +25,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from fastvocab import processes
+
 _SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIAL)S?$", re.IGNORECASE)
 _SECRET_SHAPE = re.compile(r"\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,})")
-
-
-def is_main() -> bool:
-    """True on the process that may write and speak (rank 0, or the only one)."""
-    return int(os.environ.get("RANK", "0") or 0) == 0
 
 
 def hide_secrets(text: str) -> str:
@@ -72,7 +69,7 @@ class _Filtered:
 
 # a log file has no width of its own: 110 columns keep the end table whole
 _width = None if sys.stderr.isatty() else 110
-console = Console(file=_Filtered("stderr"), quiet=not is_main(), highlight=False, width=_width)  # type: ignore[arg-type]
+console = Console(file=_Filtered("stderr"), quiet=not processes.is_main(), highlight=False, width=_width)  # type: ignore[arg-type]
 
 
 def say(message: str = "", *, style: str | None = None) -> None:

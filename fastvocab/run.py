@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,7 +26,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 import fastvocab
-from fastvocab import console, files, memory
+from fastvocab import console, files, memory, processes
 from fastvocab.config import STAGES, Config
 from fastvocab.config.load import dump
 from fastvocab.errors import CheckpointError, DataError, ResourceError
@@ -64,6 +65,7 @@ class Step:
         reads: earlier stages whose folders it reads.
         sources: files from outside as ``{path, bytes, sha256}``; a `DataError` where they are not there.
         base: record of the base model, where the stage depends on it.
+        together: whether all processes of a run take part in the work (`fastvocab.processes`), not the main one alone.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Step:
     reads: tuple[str, ...] = ()
     sources: Callable[[], list[dict[str, Any]]] | None = None
     base: Callable[[], dict[str, Any]] | None = None
+    together: bool = False
 
     @property
     def folder(self) -> str:
@@ -184,6 +187,15 @@ class Run:
             self.records[step.name] = record
         return self.records
 
+    def follow(self, steps: Sequence[Step]) -> None:
+        """What the other processes of a run do: take part in the stages that the main one says, until it has done."""
+        by_name = {step.name: step for step in steps}
+        while (told := processes.share(None)) is not None:
+            name, context = told
+            with tempfile.TemporaryDirectory(prefix="fastvocab-") as folder:
+                by_name[name].work(Path(folder), context)
+            memory.release()
+
     def plan(self, steps: Sequence[Step]) -> list[tuple[str, str, str]]:
         """(stage, folder, "reuse" or why it will run) for each step, without doing anything."""
         rows, changed = [], set()
@@ -254,6 +266,8 @@ class Run:
         target = self.folder / step.folder
         memory.reset_peak()
         with files.atomic_folder(target) as folder:
+            if step.together:
+                processes.share((step.name, context))
             figures = step.work(folder, context)
             data = {
                 "schema": SCHEMA,

@@ -14,15 +14,16 @@ from typing import Any
 
 import typer
 
-from fastvocab import console
-from fastvocab.config import Config, describe, load
+from fastvocab import console, processes
+from fastvocab.config import Config, describe
+from fastvocab.config import load as load_config
 from fastvocab.config.models import Section
 from fastvocab.corpus import chat as chat_reader
 from fastvocab.corpus import provenance
 from fastvocab.corpus.packages import package_info
 from fastvocab.corpus.split import held_out
 from fastvocab.errors import ConfigError, FastvocabError, ResourceError, Stopped
-from fastvocab.model import reference
+from fastvocab.model import load, reference
 from fastvocab.model.reference import Base
 from fastvocab.plan import bases, checks
 from fastvocab.plan import device as devices
@@ -57,14 +58,14 @@ def configure(
     Raises:
         ConfigError: if some of one's own is named, but no text.
     """
-    config, nothing = load(path, overrides), Config()
+    config, nothing = load_config(path, overrides), Config()
     if config.corpus.train:
         return config
     if (config.model, config.corpus, config.instruct.train) != (nothing.model, nothing.corpus, ()):
         if not need_text:
             return config
         raise ConfigError("corpus.train is missing", fix="name your text: corpus.train='data/*.txt'")
-    return load(path, overrides, defaults=embedded)
+    return load_config(path, overrides, defaults=embedded)
 
 
 @cache
@@ -158,6 +159,7 @@ def step(
     work: Callable[[Path, Context], dict[str, Any]],
     *,
     reads: tuple[str, ...] = (),
+    together: bool = False,
     sources: Mapping[str, Sequence[str]] | None = None,
     base: Config | None = None,
     files: Callable[[], list[dict[str, Any]]] | None = None,
@@ -195,6 +197,7 @@ def step(
         reads,
         describe_sources if given or files else None,
         (lambda: _resolve(config.model.base).record()) if config is not None else None,
+        together,
     )
 
 
@@ -304,13 +307,61 @@ def execute(
             ahead.outlook.require_disk(run.config)
             ahead.outlook.require_memory(run.config)
         return {}
+    _join(run.config)
+    if not processes.is_main():
+        run.config = processes.share(run.config)
+        run.follow(steps(run))
+        return {}
     found = bases.find_base(run.config, fetch=True)
     assert found is not None, "what is fetched is here"
     run.config, _ = checks.check(run.config, found, devices.find())
+    processes.share(run.config)
     with run.open(fresh=fresh, resume=resume):
         records = run.execute(steps(run))
+        processes.share(None)
         finish(run, records, time.monotonic() - started)
     return records
+
+
+def _join(config: Config) -> None:
+    """Several processes find each other, and make sure that they are asked for the same.
+
+    Raises:
+        ConfigError: they are not, or it is something that one process has to do.
+    """
+    if not processes.several():
+        return
+    if config.evaluate.control:
+        raise ConfigError(
+            f"evaluate.control=true with {processes.count()} processes",
+            rule="the comparison is of trainings in one process each, of equal time",
+            fix="run with one process, or with evaluate.control=false",
+        )
+    load.unsloth()  # it asks to be imported before what joining imports
+    processes.start()
+    asked = [json.loads(text) for text in processes.gather(config.model_dump_json())]
+    wrong = [
+        f"process {number}: {', '.join(sorted(_differences(asked[0], other)))}"
+        for number, other in enumerate(asked)
+        if other != asked[0]
+    ]
+    if wrong:
+        raise ConfigError(
+            f"the processes of this run have different configurations: {'; '.join(wrong)}",
+            rule="they make one run together",
+            fix="start all of them with the same file and the same keys",
+        )
+
+
+def _differences(a: dict[str, Any], b: dict[str, Any], path: str = "") -> list[str]:
+    """Keys whose values differ, with both values."""
+    found = []
+    for key in a:
+        if isinstance(a[key], dict):
+            found += _differences(a[key], b[key], f"{path}{key}.")
+        elif a[key] != b[key]:
+            found.append(f"{path}{key} is {b[key]}, not {a[key]}")
+    return found
 
 
 def finish(run: Run, records: dict[str, Record], seconds: float) -> None:

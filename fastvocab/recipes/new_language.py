@@ -136,12 +136,18 @@ def steps(run: Run) -> list[Step]:
         common.step("corpus", config.corpus, corpus, sources=given),
         common.step("tokenizer", config.tokenizer, tokenizer, reads=("corpus",), base=config, **words),
         common.step("extend", config.extend, extend, reads=("corpus", "tokenizer"), **said, **known),
-        common.step("pretrain", config.pretrain, pretrain, reads=("corpus", "extend"), **known),
+        common.step(
+            "pretrain", config.pretrain, pretrain, reads=("corpus", "extend"), together=True, **known
+        ),
     ]
     points = ["extend", "pretrain"]
     if chats := config.instruct.train:
         chat: dict[str, Any] = {"sources": {"train": chats}, "template_text": template_text(config.instruct)}
-        line.append(common.step("instruct", config.instruct, instruct, reads=("pretrain",), **chat, **known))
+        line.append(
+            common.step(
+                "instruct", config.instruct, instruct, reads=("pretrain",), together=True, **chat, **known
+            )
+        )
         points.append("instruct")
     last = points[-1]
     reads = ("corpus", *(["tokenizer"] if config.evaluate.control else []), *points)

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from fastvocab import processes
 from fastvocab.config.models import TrainSection
+from fastvocab.errors import ConfigError
 from fastvocab.model import load
 
 FLOOR = 0.1  # the learning rate falls to this share of its peak (arXiv 2403.08763 re-decays to a tenth)
@@ -26,6 +28,7 @@ class Budget:
         minutes: of training, over all sessions of a broken run.
         spent: seconds trained in earlier sessions.
         schedule: how the rates fall, ``cosine`` or ``linear``.
+        agreed: with several processes, the seconds that count for all: the main one's, after the step before.
     """
 
     steps: int
@@ -33,9 +36,14 @@ class Budget:
     spent: float = 0.0
     started: float = field(default_factory=time.monotonic)
     schedule: str = "cosine"
+    agreed: float | None = None
 
     def seconds(self) -> float:
         """Seconds trained so far."""
+        return self.own_seconds() if self.agreed is None else self.agreed
+
+    def own_seconds(self) -> float:
+        """The same by this process's clock."""
         return self.spent + time.monotonic() - self.started
 
     @contextmanager
@@ -77,6 +85,27 @@ def batch_size(section: TrainSection, device: str | None = None) -> int:
         device: as `load.device` names it; None: that of this machine.
     """
     return section.batch or (2 if (device or load.device()) == "cpu" else 8)
+
+
+def shares(section: TrainSection, stage: str) -> tuple[int, int]:
+    """(sequences in a forward pass, passes in a step) of one process.
+
+    A step is the same for any number of processes, ``batch * accumulate`` sequences: they divide its forward passes
+    among them, or where these cannot be divided, each pass.
+
+    Raises:
+        ConfigError: neither can be.
+    """
+    batch, passes, among = batch_size(section), section.accumulate, processes.count()
+    if passes % among == 0:
+        return batch, passes // among
+    if batch % among == 0:
+        return batch // among, passes
+    raise ConfigError(
+        f"{stage}.batch is {batch} and {stage}.accumulate {passes}, with {among} processes",
+        rule="a step's forward passes, or the sequences of each, are divided evenly among the processes",
+        fix=f"{stage}.accumulate={among * max(1, round(passes / among))}",
+    )
 
 
 def recomputes(section: TrainSection, device: str | None = None) -> bool:

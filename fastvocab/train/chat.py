@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastvocab.errors import DataError
-from fastvocab.train.data import Data, pad
-
-IGNORED = -100
+from fastvocab.train.data import IGNORED, Data, pad
 
 
 def encode(messages: list[dict[str, str]], tok: Any, max_length: int) -> tuple[list[int], list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from fastvocab.model.counts import Counts, Mixture, contexts
+
+#: Label of a position without loss.
+IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Order:
-    """Which rows each optimizer step reads.
+    """Which rows each optimizer step reads, the same for any number of processes.
 
-    The trainer's sampler is accelerate's ``SeedableRandomSampler``: epoch e (from 0) is the permutation that torch
-    draws from seed + e. An epoch's last batch, and its last step, may be short.
+    Epoch e (from 0) is the permutation that torch draws from seed + e, as accelerate's ``SeedableRandomSampler`` has
+    it. An epoch's last batch, and its last step, may be short.
 
     Attributes:
         rows: in the data.
@@ -88,6 +91,74 @@ class Order:
         size = self.batch * self.accumulate
         read = self._epochs[epoch][within * size : (within + 1) * size]
         return [read[i : i + self.batch] for i in range(0, len(read), self.batch)]
+
+
+class Batches:
+    """The batches of one process, epoch by epoch, as torch's ``DataLoader`` takes them (``batch_sampler``).
+
+    Pass k of a step is its batches k n to k n + n - 1, one for each of n processes: together they read what a single
+    process would. Where an epoch ends with fewer batches than processes, the others are given `NOTHING`.
+
+    Args:
+        order: which rows a step reads.
+        process: number of this process, of ``among``.
+    """
+
+    def __init__(self, order: Order, process: int = 0, among: int = 1) -> None:
+        self._order, self._process, self._among = order, process, among
+        self._epoch = 0
+
+    @property
+    def batch_sampler(self) -> Batches:
+        """Itself: the trainer looks here for `set_epoch`, whether it skips batches first or not."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Read epoch ``epoch`` next."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self._order.rows // (self._order.batch * self._among))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = self._epoch * self._order.steps_per_epoch + 1
+        for step in range(first, first + self._order.steps_per_epoch):
+            batches = self._order.batches(step)
+            for start in range(0, len(batches), self._among):
+                mine = batches[start : start + self._among]
+                yield mine[self._process] if self._process < len(mine) else [NOTHING]
+
+
+#: In place of a row's number: a row that has no loss, so that all processes take as many forward passes.
+NOTHING = -1
+
+
+class Rows:
+    """A `datasets.Dataset` by row number, where `NOTHING` is a row too."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        return self._dataset[max(number, 0)] | {"is_nothing": number == NOTHING}
+
+
+def without_nothing(
+    collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
+) -> Callable[..., dict[str, Any]]:
+    """``collate``, with the labels of a batch of `NOTHING` taken away."""
+
+    def collated(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        nothing = [row.pop("is_nothing") for row in rows]
+        batch = collate(rows)
+        if any(nothing):
+            batch["labels"][:] = IGNORED
+        return batch
+
+    return collated
 
 
 def pad(rows: list[dict[str, Any]]) -> dict[str, Any]:

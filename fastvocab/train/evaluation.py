@@ -22,7 +22,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from fastvocab import console
+from fastvocab import console, processes
 from fastvocab.config.models import PretrainSection
 from fastvocab.model import heldout, text
 from fastvocab.model.nats import nats
@@ -178,7 +178,9 @@ def evaluator(trainer: Any, tokenizer: Any, watched: Watched, section: PretrainS
 
         def _bits(self, name: str, count: int) -> float:
             """Bits per byte of the first ``count`` pieces."""
-            return sum(nats(trainer.model, rows[name][:count])) / math.log(2) / _size(texts[name][:count])
+            # one process reads; all go by the same figures
+            found = sum(nats(trainer.model, rows[name][:count])) if processes.is_main() else 0.0
+            return processes.share(found) / math.log(2) / _size(texts[name][:count])
 
         def _bits_of_counts(self, count: int) -> float:
             return counts.nats(rows[TARGET][:count]) / math.log(2) / _size(watched.target[:count])

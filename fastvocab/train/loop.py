@@ -5,10 +5,12 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastvocab import console, files
+from fastvocab import console, files, processes
 from fastvocab.config.models import PretrainSection, TrainSection
 from fastvocab.errors import Stopped
 from fastvocab.model import load
@@ -71,6 +73,7 @@ def fit(
     run = trainer.build(model, tokenizer, job)
     stopper = callbacks.stopper(budget, section)
     run.add_callback(stopper)
+    run.add_callback(callbacks.tie(job.groups))
     if job.rows_first:
         run.add_callback(callbacks.phases(budget, job.groups, job.rows_first))
     if isinstance(section, PretrainSection):
@@ -91,19 +94,32 @@ def fit(
     with callbacks.catch_signals(stopper), console.progress(rate=False) as display:
         stopper.show(display, stage)
         budget.started = time.monotonic()
+        if processes.several():
+            budget.agreed = budget.spent
         with console.quiet():
             if resume and (
                 budget.fraction(state.global_step) >= 1 or evaluation.is_exhausted(state, patience)
             ):
                 run.state = state  # stopped in its very last step: transformers would train one more
             else:
-                with cpu_kernels.installed(model), new_rows.kept_lowered(model):
+                with cpu_kernels.installed(model), new_rows.kept_lowered(model), _together():
                     run.train(resume_from_checkpoint=str(resume[0]) if resume else None)
             if stopper.signum is not None and run.saved_step != run.state.global_step:
                 run._save_checkpoint(model, None)  # the signal came when the last step's end was past
     if stopper.signum is not None:
         raise Stopped(stopper.signum, f"{stage} is saved at step {run.saved_step}")
     return _log(run.state.log_history), _figures(run, trainable, patience)
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Inside, an error that another process's end has caused is told as what it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if (told := processes.lost(error)) is None:
+            raise
+        raise told from error
 
 
 def _log(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -122,6 +138,7 @@ def _figures(run: Any, trainable: int, patience: int | None) -> dict[str, Any]:
         "epochs": round(state.epoch or 0.0, 3),
         "tokens": tokens,
         "bytes": run.text_bytes(state.global_step),
+        "processes": processes.count(),
         "seed": job.seed,  # of the order of rows too (`data.Order`)
         "seconds_training": round(seconds, 2),
         "seconds_evaluating": round(sum(entry["seconds_evaluating"] for entry in looks), 2),

@@ -56,6 +56,7 @@ class Groups:
         self.old_rows: list[Any] = []
         self.new_rows: list[Any] = opened
         self.rows_alone = False
+        self._slices: list[tuple[Any, Any, int, int]] = []
         own = load.embedding_weights(model)["embed_tokens"][: min(8192, new_ids.start or 8192)]
         self.row_size = float(own.detach().float().pow(2).mean().sqrt())
         for matrix in self.matrices:
@@ -83,6 +84,7 @@ class Groups:
             is_new = bool(new_ids) and first == new_ids.start
             (self.new_rows if is_new else self.old_rows).append(part)
             slices.append((part, first, stop, is_new))
+            self._slices.append((part, matrix, first, stop))
 
         def share(matrix: Any) -> None:
             # after each backward pass: a gradient scaler looks for gradients before the optimizer's step
@@ -98,6 +100,11 @@ class Groups:
                     part.grad = matrix.grad[first:stop]
 
         matrix.register_post_accumulate_grad_hook(share)
+
+    def tie(self) -> None:
+        """Let slices be their matrix's memory again, after something has moved it: DistributedDataParallel does."""
+        for part, matrix, first, stop in self._slices:
+            part.data = matrix.data[first:stop]
 
     def train_rows_alone(self, alone: bool) -> None:
         """Begin or end the phase in which the added rows train and nothing else moves."""

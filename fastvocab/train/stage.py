@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastvocab import console, files
+from fastvocab import console, files, processes
 from fastvocab.config.models import LoraSection, PretrainSection, TrainSection
 from fastvocab.errors import ConfigError
 from fastvocab.model import checkpoint, heldout, load, reference, speed
@@ -80,7 +82,7 @@ def train(
         evaluation. With ``pretrain.patience`` the checkpoint is the best evaluated one (``best_step``).
     """
     key = f"{key}:{load.device()}"  # batch and optimizer are the device's: its saves are not another's
-    resume = saves.newest(saves_folder, key)
+    resume = processes.share(saves.newest(saves_folder, key) if processes.is_main() else None)
     manifest = checkpoint.read(previous)
     if manifest["lora"] and isinstance(section, PretrainSection):
         kept = own_adapter(section.lora, manifest["lora"])
@@ -108,7 +110,8 @@ def train(
     groups = Groups(model, ids, subwords.texts(tokenizer, ids) if share and ids else ())
     spare = isinstance(section, PretrainSection) and section.patience is not None  # the best save
     loop.require_disk(saves_folder, model, section.keep_saves + spare, shared=groups.shared_bytes)
-    data = prepare(model, tokenizer, saves_folder)
+    with _work(saves_folder) as work:
+        data = prepare(model, tokenizer, work)
     warn_of_rates(section, stage, groups)
     rates = groups.rates(section)
     if isinstance(section, PretrainSection) and section.rows_first and not groups.new_rows:
@@ -135,6 +138,8 @@ def train(
     budget = loop.budget_of(section, data, resume[1]["seconds"] if resume else 0.0)
     job = Job(section, data, budget, groups, stage, key, saves_folder, seed, write, track)
     log, figures = loop.fit(model, tokenizer, job, resume=resume, watched=watched)
+    if not processes.is_main():
+        return figures  # the main process writes
     remember_rate(model, figures)
     if (best := figures["best_step"]) is not None:
         console.say(f"  the checkpoint is that of step {best}, the best evaluated")
@@ -147,6 +152,16 @@ def train(
     lora = manifest["lora"] or lora
     settings = section.model_dump(mode="json") | rates | {"lora": lora, "batch": loop.batch_size(section)}
     return {**figures, "data": data.figures, "settings": settings, "lora": lora}
+
+
+@contextmanager
+def _work(folder: Path) -> Iterator[Path]:
+    """Where temporary files go: beside the saves, but not those of several processes into one folder."""
+    if processes.is_main():
+        yield folder
+    else:
+        with tempfile.TemporaryDirectory(prefix="fastvocab-") as own:
+            yield Path(own)
 
 
 def remember_rate(model: Any, figures: dict[str, Any]) -> None:

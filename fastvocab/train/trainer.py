@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastvocab import console, files
+import numpy as np
+
+from fastvocab import console, files, processes
 from fastvocab.config.models import PretrainSection, TrainSection
 from fastvocab.errors import TrainingError
 from fastvocab.model import load
 from fastvocab.train import saves
-from fastvocab.train.budget import Budget, batch_size, recomputes
-from fastvocab.train.data import Data, Order
+from fastvocab.train.budget import Budget, recomputes, shares
+from fastvocab.train.data import Batches, Data, Order, Rows, without_nothing
 from fastvocab.train.optimizer import RATES, Groups
 
 
@@ -54,12 +57,13 @@ def build(model: Any, tokenizer: Any, job: Job) -> Any:
 
     package, section = load.unsloth(), job.section
     on_gpu = load.device() != "cpu"
+    batch, passes = shares(section, job.stage)
     bf16 = bool(package.is_bfloat16_supported())
     with console.quiet():
         args = package.UnslothTrainingArguments(
             output_dir=str(job.folder),
-            per_device_train_batch_size=batch_size(section),
-            gradient_accumulation_steps=section.accumulate,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=passes,
             max_steps=job.budget.steps,
             learning_rate=section.learning_rate,
             max_grad_norm=section.max_grad_norm,
@@ -77,6 +81,8 @@ def build(model: Any, tokenizer: Any, job: Job) -> Any:
             seed=job.seed,
             data_seed=job.seed,
             dataloader_num_workers=0,
+            # adapters that rest in the phase of the rows have no gradient to share
+            ddp_find_unused_parameters=bool(job.rows_first),
             remove_unused_columns=False,
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=None,
@@ -95,9 +101,8 @@ def build(model: Any, tokenizer: Any, job: Job) -> Any:
         parameter.data = data
     trainer.remove_callback(PrinterCallback)
     trainer.job = job
-    trainer.order = Order(
-        len(job.data.dataset), batch_size(section), section.accumulate * args.world_size, job.seed
-    )
+    assert args.world_size == processes.count(), "the trainer knows of all processes"
+    trainer.order = Order(len(job.data.dataset), batch, passes * processes.count(), job.seed)
     return trainer
 
 
@@ -129,6 +134,13 @@ def _class() -> Any:
                 total += sum(int(sizes[batch].sum()) for batch in self.order.batches(number))
             self._counted = (step, total)
             return total
+
+        def get_train_dataloader(self) -> Any:
+            from torch.utils.data import DataLoader
+
+            batches = Batches(self.order, processes.index(), processes.count())
+            rows, collate = Rows(self.job.data.dataset), without_nothing(self.job.data.collate)
+            return DataLoader(rows, batch_sampler=batches, collate_fn=collate)  # type: ignore[arg-type]
 
         def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
             if self.optimizer is None:
@@ -171,10 +183,12 @@ def _class() -> Any:
 
         def training_step(self, *args: Any, **kwargs: Any) -> Any:
             loss = super().training_step(*args, **kwargs)
-            if not math.isfinite(value := float(loss)):
-                batches = self.order.batches(self.state.global_step + 1)
-                mine = self._passes * self.args.world_size + self.args.process_index
-                self._refuse(f"the loss is {value}", batches[mine % len(batches)])
+            # all of them stop, and the main one says why
+            for number, value in enumerate(processes.gather(float(loss))):
+                if not math.isfinite(value):
+                    batches = self.order.batches(self.state.global_step + 1)
+                    place = self._passes * processes.count() + number
+                    self._refuse(f"the loss is {value}", batches[place % len(batches)])
             self._passes += 1
             return loss
 
@@ -222,6 +236,9 @@ def _class() -> Any:
 
         def _save_checkpoint(self, model: Any, trial: Any) -> None:
             job, step = self.job, self.state.global_step
+            self.saved_step = step
+            if not processes.is_main():
+                return
             with files.atomic_folder(saves.path(job.folder, step)) as folder:
                 job.write(folder)
                 self._save_optimizer_and_scheduler(str(folder))
@@ -229,12 +246,32 @@ def _class() -> Any:
                 self._save_rng_state(str(folder))
                 self.state.save_to_json(str(folder / "trainer_state.json"))
                 saves.commit(folder, key=job.key, step=step, seconds=round(job.budget.seconds(), 3))
-            self.saved_step = step
             saves.prune(
                 job.folder, step, key=job.key, keep=job.section.keep_saves, best=self.state.best_global_step
             )
 
         def _load_from_checkpoint(self, *args: Any, **kwargs: Any) -> None:
             """The model came from the save already (`checkpoint.load`); PEFT's own reload would not know its rows."""
+
+        def _save_rng_state(self, output_dir: str) -> None:
+            if not processes.several():
+                super()._save_rng_state(output_dir)
+                return
+            import torch
+
+            # as one process saves it: any number may go on from it
+            states = {"python": random.getstate(), "numpy": np.random.get_state()}
+            states["cpu"] = torch.random.get_rng_state()
+            if torch.cuda.is_available():
+                states["cuda"] = torch.cuda.random.get_rng_state()
+            torch.save(states, Path(output_dir) / "rng_state.pth")
+
+        def _load_rng_state(self, checkpoint: str | None) -> None:
+            if not processes.several():
+                super()._load_rng_state(checkpoint)
+            elif checkpoint is not None:  # dropout alone draws from it
+                import torch
+
+                torch.manual_seed(self.job.seed + self.state.global_step)
 
     return Trainer
