@@ -3,7 +3,7 @@
     python scripts/bench_memory.py
     python scripts/bench_memory.py --models smollm2 --modes full
 
-Each line is a whole run of the recipe in a process of its own, of a few steps: the real SmolLM2-135M, and two models of
+Each line is a run of the recipe up to pretraining in a process of its own, of a few steps: the real SmolLM2-135M, and two models of
 other families with random weights and its tokenizer. The measured peak is that of the stage's record, the planned one
 is reckoned from config.json and the settings alone. The last column is what the plan is off by; 15% is what it may be.
 """
@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from bench_harness import machine, markdown, progress
+from bench_harness import alone, machine, markdown, progress
 
 #: Families and sizes; None is the embedded model.
 MODELS: dict[str, dict[str, Any] | None] = {
@@ -54,6 +52,18 @@ def build(shape: dict[str, Any], folder: Path) -> Path:
     return folder
 
 
+def train(keys: list[str]) -> dict[str, dict[str, Any]]:
+    """Figures of the recipe's stages up to pretraining."""
+    from fastvocab.config import load
+    from fastvocab.recipes import new_language
+    from fastvocab.run import Run
+
+    run = Run(load(None, keys, defaults=new_language.EMBEDDED))
+    with run.open():
+        records = run.execute(new_language.steps(run)[:4])
+    return {name: record.figures for name, record in records.items()}
+
+
 def measure(base: str, mode: str, runs: Path, more: list[str]) -> tuple[int, int]:
     """(measured, planned) bytes at the peak of pretraining."""
     from fastvocab.config import load
@@ -62,29 +72,16 @@ def measure(base: str, mode: str, runs: Path, more: list[str]) -> tuple[int, int
     from fastvocab.recipes.new_language import EMBEDDED
 
     keys = [
-        f"runs={runs}", f"name={mode}", f"model.base={base}", f"pretrain.embeddings={mode}", "pretrain.steps=4",
-        "pretrain.block=512", "pretrain.batch=2", "instruct.train=[]", "evaluate.sample_tokens=0",
-        "evaluate.heldout_bytes=1000", "evaluate.replay_bytes=1000", "export.to=[]", "extend.init=subtokens", *more,
+        f"runs={runs}", f"name={mode}", f"model.base={base}", f"pretrain.embeddings={mode}", "pretrain.steps=3",
+        "pretrain.block=512", "pretrain.batch=2", "tokenizer.method=continued", "extend.init=subtokens", *more,
     ]  # fmt: skip
+    figures = alone(train, keys)
     config = load(None, keys, defaults=EMBEDDED)
-    given = [f"corpus.{key}={value}" for key, value in EMBEDDED["corpus"].items()]
-    given += [f"tokenizer.new_tokens={config.tokenizer.new_tokens}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "fastvocab.recipes.new_language", *given, *keys],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        sys.exit(done.stderr[-2000:])
-    folder = runs / mode
-    figures = {
-        stage: json.loads((folder / stage / "stage.json").read_text(encoding="utf-8"))["figures"]
-        for stage in ("30-extend", "40-pretrain")
-    }
     ahead = outlook.look(config, common.base(config), device.cpu())
-    new = figures["30-extend"]["tokens"] - figures["30-extend"]["base_tokens"]
+    new = figures["extend"]["tokens"] - figures["extend"]["base_tokens"]
     found = sizes.of(ahead.architecture, config.pretrain.lora, new, ahead.tokens)
     planned = memory.of_stage(config, found, device.cpu(), "pretrain")
-    return figures["40-pretrain"]["peak_memory_bytes"], memory.total(planned)
+    return figures["pretrain"]["peak_memory_bytes"], memory.total(planned)
 
 
 def main() -> None:
@@ -95,8 +92,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("more", nargs="*", metavar="key=value", help="other settings of the runs")
+    parser.add_argument("--json", action="store_true", help="bytes as JSON in place of the table")
     given = parser.parse_args()
-    started, lines = time.perf_counter(), []
+    started, lines, found = time.perf_counter(), [], []
     with tempfile.TemporaryDirectory() as place:
         for name in given.models:
             shape = MODELS[name]
@@ -104,12 +102,16 @@ def main() -> None:
             for mode in given.modes:
                 progress(f"{name}, {mode}")
                 measured, planned = measure(base, mode, Path(place) / f"runs-{name}", given.more)
+                found.append({"model": name, "mode": mode, "measured": measured, "planned": planned})
                 lines.append(
                     {
                         "model": name, "embeddings": mode, "measured GB": f"{measured / 1e9:.2f}",
                         "planned GB": f"{planned / 1e9:.2f}", "off by": f"{planned / measured - 1:+.1%}",
                     }
                 )  # fmt: skip
+    if given.json:
+        print(json.dumps(found))
+        return
     print(markdown(lines))
     print(json.dumps(machine(started)))
 

@@ -131,7 +131,7 @@ def _check_lengths(config: Config, base: Base) -> None:
         f"{key} is {value}"
         for key, value in (
             ("pretrain.block", config.pretrain.block),
-            ("instruct.max_length", config.instruct.max_length),
+            ("instruct.max_length", config.instruct.max_length if config.instruct.train else 0),
         )
         if isinstance(limit, int) and value > limit
     ]
