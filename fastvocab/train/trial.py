@@ -63,7 +63,7 @@ def run(config: Config, base: Base, rows: int, new: int) -> dict[str, Any]:
             value.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            float(value)  # a GPU has finished when the number is here
+            float(value.detach())  # a GPU has finished when the number is here
             seconds.append(time.perf_counter() - began)
     middle = sorted(seconds[_WARM:])[_STEPS // 2]
     return {
