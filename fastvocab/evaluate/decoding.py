@@ -16,13 +16,11 @@ CONTEXT = 128
 
 
 def measure(model: Any, tok: Any, document: str, tokens: int) -> dict[str, float]:
-    """Time a decoding step with the KV cache, one sequence at a time, adapters merged in as in an export.
-
-    A step of a model with open adapters would be slower than one of the base for a reason that goes away with the
-    merge. Over a 4-bit base they stay apart: merging would round the weights anew.
+    """Time a decoding step with the KV cache, one sequence at a time.
 
     Args:
-        model: it is used up: the adapter is gone afterwards.
+        model: adapters merged in as in an export (`load.reading`): a step of a model with open adapters would be slower
+            than one of the base for a reason that goes away with the merge.
         document: its first tokens are the context.
         tokens: of the text that the figure is for, so many steps.
 
@@ -33,8 +31,6 @@ def measure(model: Any, tok: Any, document: str, tokens: int) -> dict[str, float
     import torch
     from transformers import StoppingCriteriaList
 
-    if hasattr(model, "merge_and_unload") and not load.is_quantized(model):
-        model = model.merge_and_unload()
     longest = model.config.get_text_config().max_position_embeddings
     wanted = STEPS + _SETTLE
     ids = [text.bos_id(tok), *text.encode(tok, [document])[0]][: max(1, min(CONTEXT, longest - wanted - 1))]

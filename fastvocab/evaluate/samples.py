@@ -60,7 +60,7 @@ def continuations(
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     load.for_inference(model)
     text.suppress_unused(model, tok)  # a base that was just loaded does not know of its own padding
-    # no autocast: it would cast every weight anew for each single token
+    # no autocast of its own: it would cast every weight anew for each single token (`load.reading` does it once)
     with torch.inference_mode():
         out = model.generate(
             input_ids=ids,

@@ -69,21 +69,22 @@ def evaluate(
                 model, tok = checkpoint.load(path, block=longest, seed=seed)
             new_ids = range(0) if path is None else manifest.new_ids(manifest.peek(path))
             point: dict[str, Any] = {"target": None, "original": None, "change": {}}
-            for part, text_of in pieces.items():
-                if text_of.texts or part == "target":  # without any the target's own error
-                    scored = bits.score(model, tok, text_of, new_ids=new_ids, seed=seed)
-                    nats[part][name], point[part] = scored.nats, scored.figures
-                    point["change"][part] = intervals.compared(scored.nats, nats[part]["base"], seed=seed)
-            if watched:
-                alone = Pieces(list(watched), [0] * len(watched))
-                point["watched_bits_per_byte"] = bits.score(model, tok, alone).figures["bits_per_byte"]
-            point["forgetting_percent"] = _in_percent(point["change"].get("original"))
-            point["samples"], point["generation"] = _samples(
-                model, tok, asked, section.sample_tokens, new_ids
-            )
-            point["decoding"] = decoding.measure(
-                model, tok, pieces["target"].texts[0], point["target"]["tokens"]
-            )
+            with load.reading(model) as model:
+                for part, text_of in pieces.items():
+                    if text_of.texts or part == "target":  # without any the target's own error
+                        scored = bits.score(model, tok, text_of, new_ids=new_ids, seed=seed)
+                        nats[part][name], point[part] = scored.nats, scored.figures
+                        point["change"][part] = intervals.compared(scored.nats, nats[part]["base"], seed=seed)
+                if watched:
+                    alone = Pieces(list(watched), [0] * len(watched))
+                    point["watched_bits_per_byte"] = bits.score(model, tok, alone).figures["bits_per_byte"]
+                point["forgetting_percent"] = _in_percent(point["change"].get("original"))
+                point["samples"], point["generation"] = _samples(
+                    model, tok, asked, section.sample_tokens, new_ids
+                )
+                point["decoding"] = decoding.measure(
+                    model, tok, pieces["target"].texts[0], point["target"]["tokens"]
+                )
             point["seconds"] = round(time.monotonic() - started, 2)
             out["points"][name] = point
             console.say(f"  {name}: {_in_words(point['target'])}")
