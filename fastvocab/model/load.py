@@ -7,6 +7,7 @@ What the GPU class does beside loading is kept off what is ours:
 
 - Where no token but the end of text could pad, it adds one and a row, and then refuses the model
   (``unsloth_zoo.pad_token``); where one is found, it becomes the model's. It is given a tokenizer that pads already.
+- Where the tokenizer is longer than the matrix, the matrix gets rows. They are taken off again.
 - Where memory is tight it moves the input matrix to the host (``offload_embedding``), which a resize undoes.
 - Where embeddings train and activations are offloaded, it writes the matrices as pickles into
   ``temporary_location`` joined with the model's path, which for an absolute path is the base model's own folder.
@@ -168,6 +169,10 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
         untie(model)
     if own is None:
         return model, tokenizer
+    rows = (base.config.get("text_config") or base.config)["vocab_size"]
+    if len(model.get_input_embeddings().weight) > rows:
+        # a row for each token of a tokenizer that is longer than the matrix: those are not the file's
+        model.resize_token_embeddings(rows, mean_resizing=False)
     pad = base.config.get("pad_token_id")
     pad = next((i for i in (pad, own.pad_token_id, own.eos_token_id) if i is not None), None)
     for config in (model.config, model.generation_config):

@@ -35,13 +35,21 @@ def contents(folder: Path) -> dict[str, str]:
 
 def loaded(root: Path, name: str, shape: dict[str, Any]) -> dict[str, Any]:
     """A base of a kind, through unsloth's GPU loader."""
+    from transformers import AutoTokenizer
+
     from fastvocab.model import load, reference
     from tests.conftest import make_llama
 
+    more = shape.pop("tokens", 0)
     base = make_llama(root / name, **shape)
+    if more:
+        tokenizer = AutoTokenizer.from_pretrained(base)
+        tokenizer.add_tokens([f"<extra_{number}>" for number in range(more)])
+        tokenizer.save_pretrained(base)
     config = json.loads((base / "config.json").read_text())
     model, tokenizer = load.base_model(reference.resolve(str(base)), load_in_4bit=False, block=64, seed=1)
     return {
+        "finite": all(bool(p.isfinite().all()) for p in model.parameters()),
         "rows": [len(model.get_input_embeddings().weight), config["vocab_size"]],
         "pad": [model.config.pad_token_id, model.generation_config.pad_token_id, config["eos_token_id"]],
         "tokenizer_pad": tokenizer.pad_token_id,
@@ -126,6 +134,38 @@ def gradients(zero: Path) -> dict[str, Any]:
     return found
 
 
+def borders(zero: Path) -> dict[str, Any]:
+    """Logits of a second document in training: behind another one, and with the border between them told."""
+    import torch
+
+    from fastvocab.model import checkpoint
+
+    model, tokenizer = checkpoint.load(zero, block=64)
+    torch.manual_seed(0)
+    ids = torch.randint(2, len(tokenizer), (2, 12))
+    row, places = ids.reshape(1, -1), torch.arange(12)
+    model.train()
+
+    def logits(ids: Any, **more: Any) -> Any:
+        with torch.no_grad():
+            return model(input_ids=ids, use_cache=False, **more).logits[:, -12:].float()
+
+    alone = logits(ids[1:])
+    told = {"position_ids": torch.cat([places, places])[None]}
+    lengths = torch.tensor([12, 12], dtype=torch.int32)
+    two_rows = {"position_ids": torch.cat([places[:6], places[:6]]).repeat(2, 1)}
+    return {
+        name: float((found - wanted).abs().max() / alone.std())
+        for name, found, wanted in (
+            ("behind", logits(row), alone),
+            ("positions of one row", logits(row, **told), alone),
+            ("packed_seq_lengths", logits(row, **told, packed_seq_lengths=lengths), alone),
+            # of two rows, the second half of each is a document of its own
+            ("positions of two rows", logits(ids, **two_rows)[:, 6:], logits(ids[:, 6:])),
+        )
+    }
+
+
 def trained(root: Path, zero: Path, corpus: Path, mode: str, counts: float) -> dict[str, Any]:
     """Two steps of the pretrain stage, and its checkpoint loaded again."""
     import torch
@@ -196,7 +236,12 @@ def main(root: Path) -> None:
     from tests.conftest import english, make_llama, sentences, write_jsonl
 
     FOUND["device"], FOUND["dtype"] = load.device(), load.dtype_name()
-    for name, shape in {"plain": {}, "bare": {"bare": True}, "padded": {"pad_rows": 36}}.items():
+    for name, shape in {
+        "plain": {},
+        "bare": {"bare": True},
+        "padded": {"pad_rows": 36},
+        "longer": {"tokens": 3},
+    }.items():
         note(loaded, f"load {name}", root, name, shape)
     for tied in (True, False):
         note(opened, f"open {'tied' if tied else 'untied'}", root, tied)
@@ -212,7 +257,8 @@ def main(root: Path) -> None:
           scripts=frozenset({"Cyrl"}))  # fmt: skip
     extend(zero, reference.resolve(str(base)), tokenizer, init="subtokens", seed=3)
     note(gradients, "gradients", zero)
-    for mode, counts in (("full", 0.9), ("new_rows", 0.9), ("frozen", 0.0), ("full", 0.0)):
+    note(borders, "borders", zero)
+    for mode, counts in (("full", 0.9), ("new_rows", 0.9), ("full", 0.0)):
         note(trained, f"train {mode} {counts}", root, zero, corpus, mode, counts)
 
 

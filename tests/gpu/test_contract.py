@@ -215,6 +215,18 @@ def test_a_mask_of_ones_is_dropped_in_training_and_borders_are_read_from_one_row
     assert "batch_size == 1" in forward and "get_packed_info_from_kwargs" in forward
 
 
+def test_a_decoder_that_is_called_by_itself_looks_back_alone_under_xformers() -> None:
+    """`initialise` reads hidden states past the model's own forward, which alone gives xformers its causal mask."""
+    attend = text("unsloth.utils.attention_dispatch", "_run_attention")
+    assert "base_mask = context.causal_mask" in attend
+    assert "base_mask = xformers.attn_bias.LowerTriangularMask()" in attend
+
+
+def test_borders_without_xformers_and_flash_attention_are_a_mask_over_the_whole_batch() -> None:
+    """Why they are not told by default: a batch of 8 blocks in one row costs attention 8 times as much there."""
+    assert "build_sdpa_packed_attention_mask(" in text("unsloth.utils.attention_dispatch", "_run_attention")
+
+
 def test_a_collator_of_ours_turns_packing_and_padding_free_off() -> None:
     init = text("unsloth.trainer", "_patch_sft_trainer_auto_packing")
     assert "blocked = data_collator is not None" in init
