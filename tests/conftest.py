@@ -18,7 +18,13 @@ from pathlib import Path
 import pytest
 
 #: Files of minutes come first, or one worker ends with them alone.
-LONG = ("test_smollm2.py", "test_interruptions.py", "test_checkpoint.py", "test_extend.py")
+LONG = (
+    "test_smollm2.py",
+    "test_gpu_classes.py",
+    "test_interruptions.py",
+    "test_checkpoint.py",
+    "test_extend.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

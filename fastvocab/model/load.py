@@ -1,17 +1,28 @@
 """Unsloth, and how a base model and its LoRA part come out of it: the same calls on CPU and GPU.
 
 Unsloth 2026.10.9 has two classes behind ``FastLanguageModel``: the GPU one and, where no accelerator is
-found, stock transformers + PEFT. Only keywords that both know are passed here.
+found, stock transformers + PEFT. Only keywords that both know are passed here (tests/gpu/test_contract.py).
+
+What the GPU class does beside loading is kept off what is ours:
+
+- Where no token but the end of text could pad, it adds one and a row, and then refuses the model
+  (``unsloth_zoo.pad_token``); where one is found, it becomes the model's. It is given a tokenizer that pads already.
+- Where the tokenizer is longer than the matrix, the matrix gets rows. They are taken off again.
+- Where memory is tight it moves the input matrix to the host (``offload_embedding``), which a resize undoes.
+- Where embeddings train and activations are offloaded, it writes the matrices as pickles into
+  ``temporary_location`` joined with the model's path, which for an absolute path is the base model's own folder.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from fastvocab import console
@@ -135,6 +146,8 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
     import torch
     from safetensors import SafetensorError
 
+    from fastvocab.model import text
+
     package = unsloth()
     longest = (base.config.get("text_config") or base.config).get("max_position_embeddings")
     if isinstance(longest, int):
@@ -150,13 +163,16 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
                 fix="choose a smaller model.base, or a machine with a GPU",
             )
     try:
-        with console.quiet():
+        own = None if device() == "cpu" else text.tokenizer(base.folder)
+        with console.quiet(), _padding(own, base.folder) as tokenizer_folder:
             model, tokenizer = package.FastLanguageModel.from_pretrained(
                 model_name=str(base.folder),
+                tokenizer_name=tokenizer_folder,
                 max_seq_length=block,
                 dtype=getattr(torch, dtype_name()),
                 load_in_4bit=load_in_4bit,
                 trust_remote_code=False,
+                offload_embedding=False,
                 random_state=seed,
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -175,7 +191,37 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
     if is_tied(model) and model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
         # the file has a head of its own beside a config that says tied; transformers loads it, and so it counts
         untie(model)
-    return model, tokenizer
+    if own is None:
+        return model, tokenizer
+    rows = (base.config.get("text_config") or base.config)["vocab_size"]
+    if len(model.get_input_embeddings().weight) > rows:
+        # a row for each token of a tokenizer that is longer than the matrix: those are not the file's
+        model.resize_token_embeddings(rows, mean_resizing=False)
+    pad = base.config.get("pad_token_id")
+    pad = next((i for i in (pad, own.pad_token_id, own.eos_token_id) if i is not None), None)
+    for config in (model.config, model.generation_config):
+        config.pad_token_id = pad  # not that of the tokenizer that the class was given
+    return model, own
+
+
+def _pads(tokenizer: Any) -> bool:
+    """Has it a padding token that is not the end of text, so that unsloth's GPU class leaves it and the model alone?"""
+    return tokenizer.pad_token_id not in (None, tokenizer.eos_token_id)
+
+
+@contextmanager
+def _padding(own: Any, folder: Path) -> Iterator[str]:
+    """A folder with the tokenizer ``own`` of a base, which pads by some other token where it has none to pad by."""
+    if own is None or _pads(own):
+        yield str(folder)
+        return
+    import copy
+
+    given = copy.deepcopy(own)
+    given.pad_token = next(token for token, i in own.get_vocab().items() if i != own.eos_token_id)
+    with tempfile.TemporaryDirectory(prefix="fastvocab-") as beside:
+        given.save_pretrained(beside)
+        yield beside
 
 
 def _available_memory() -> int:
@@ -230,7 +276,7 @@ def add_lora(
     full: list[str] | None = None
     if embeddings == "full":
         full = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
-    with console.quiet():
+    with console.quiet(), _own_folder(model) as folder:
         model = unsloth().FastLanguageModel.get_peft_model(
             model,
             r=r,
@@ -243,6 +289,7 @@ def add_lora(
             use_gradient_checkpointing="unsloth" if gradient_checkpointing else False,
             random_state=seed,
             max_seq_length=block,
+            temporary_location=folder,
         )
     if embeddings == "full":
         # PEFT's copies are 16-bit where the base is: 5e-5 of a weight is less than half a unit in bfloat16's last place
@@ -253,6 +300,22 @@ def add_lora(
 
         new_rows.open_rows(model, new_ids)
     return model
+
+
+@contextmanager
+def _own_folder(model: Any) -> Iterator[str]:
+    """A folder for the pickles of embedding matrices, and meanwhile a path of the model that stays inside it.
+
+    They are mapped into memory, and hold their space until the process ends, under no name any more.
+    """
+    own = model.config._name_or_path
+    # Windows does not remove what is mapped
+    with tempfile.TemporaryDirectory(prefix="fastvocab-", ignore_cleanup_errors=True) as folder:
+        model.config._name_or_path = "base"
+        try:
+            yield folder
+        finally:
+            model.config._name_or_path = own
 
 
 def for_inference(model: Any) -> None:

@@ -76,8 +76,9 @@ def parts(sizes: Sizes, training: Training, device: Device) -> dict[str, int]:
     shared = sizes.shared() if training.shared and training.mode != "frozen" else 0
     on_gpu = device.kind == "gpu"
     matrix = sizes.rows * sizes.base.width
-    # 8-bit Adam keeps a byte for each moment
-    moments = (2 if on_gpu else 8) * (trained + shared)
+    # a byte for each moment in 8-bit Adam, but for added rows and what they share (`fastvocab.train.optimizer`)
+    exact = (min(rows, sizes.new_parameters) + shared) if on_gpu else trained + shared
+    moments = 8 * exact + 2 * (trained + shared - exact)
     found = {"libraries": _LIBRARIES[device.kind], "weights": _weights(sizes, training, device)}
     if training.mode == "full":
         # PEFT's copies, in float32, and the head in 16 bits while it multiplies

@@ -101,7 +101,9 @@ def disk(config: Config, sizes: Sizes, *, text_bytes: int, on_gpu: bool) -> dict
 
     def saves(section: Any, mode: str, lora: int, shared: int) -> int:
         trained = lora + sizes.rows_trained(mode)
-        moments = (2 if on_gpu else 8) * (trained + shared)
+        # a byte for each moment in 8-bit Adam, but for added rows and what they share
+        exact = (min(sizes.rows_trained(mode), sizes.new_parameters) + shared) if on_gpu else trained + shared
+        moments = 8 * exact + 2 * (trained + shared - exact)
         weights = checkpoint(mode) - adapter + 4 * lora
         return (section.keep_saves + 1) * (weights + moments)
 

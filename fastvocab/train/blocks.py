@@ -7,8 +7,10 @@ about 5% of a step's CPU time (SmolLM2-135M, 2 x 512 tokens: 0.38 s of 7 in the 
 
 On a GPU attention reaches back across the border. Unsloth 2026.10.9 takes borders there as ``packed_seq_lengths`` of
 a batch that is flattened to one row, and as positions of a batch of one row alone (``LlamaModel_fast_forward``);
-positions of several rows would be used for the rotary embedding and not for the mask. What is not sure to be read
-is not passed: the figure ``documents_apart`` says which it was.
+positions of several rows would be used for the rotary embedding and not for the mask (tests/gpu/test_gpu_classes.py).
+One row it is not made here: without xformers and flash attention its mask is as long and as wide as the whole batch,
+and what those two make of it nobody has measured (scripts/gpu_check.py does). The figure ``documents_apart`` says
+which it was.
 """
 
 from __future__ import annotations

@@ -135,6 +135,8 @@ class Groups:
             if (parameters := getattr(self, name))
         ]
         optimizer = kind(groups, **options)
+        if options.get("optim_bits") == 8:
+            _keep_exact(optimizer, [*self.new_rows, *(shared.part for shared in self.shared)])
         optimizer.register_step_pre_hook(self._before_step)
         optimizer.register_step_post_hook(self._after_step)
         return optimizer
@@ -149,6 +151,24 @@ class Groups:
         # a slice's gradient would keep that of the whole matrix in memory
         for parameter in [*self.old_rows, *self.new_rows, *self.matrices]:
             parameter.grad = None
+
+
+def _keep_exact(optimizer: Any, rows: list[Any]) -> None:
+    """Moments of ``rows`` in 32 bits under an 8-bit optimizer of bitsandbytes.
+
+    transformers and unsloth keep those of a whole input embedding so, which they know by its module, and ours are
+    slices of it. Of the old rows, many times as many, they stay in 8 bits: 6 bytes a weight.
+
+    Not by ``GlobalOptimManager``: it knows a parameter by its ``id`` for as long as the process lives, and in a later
+    stage that may be another's.
+    """
+    exact, own = {id(row) for row in rows}, optimizer.get_config
+
+    def get_config(gindex: int, pindex: int, group: dict[str, Any]) -> dict[str, Any]:
+        config: dict[str, Any] = own(gindex, pindex, group)
+        return config | ({"optim_bits": 32} if id(group["params"][pindex]) in exact else {})
+
+    optimizer.get_config = get_config
 
 
 def warn_of_rates(section: TrainSection, stage: str, groups: Groups) -> None:

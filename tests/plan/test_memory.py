@@ -34,7 +34,8 @@ def configured(
 def test_each_setting_changes_the_part_that_it_is_about() -> None:
     _, found, plain = configured("pretrain.batch=2", "pretrain.gradient_checkpointing=false")
     assert plain["weights"] == 2 * found.base.parameters
-    assert plain["optimizer"] == pytest.approx(2 * (found.trainable("full") + found.shared()))
+    exact = found.new_parameters + found.shared()
+    assert plain["optimizer"] == 2 * (found.trainable("full") - found.new_parameters) + 8 * exact
     four = configured("pretrain.batch=2", "pretrain.gradient_checkpointing=false", "model.load_in_4bit=true")[
         2
     ]

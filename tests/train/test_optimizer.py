@@ -83,6 +83,45 @@ def test_slices_of_a_matrix_train_as_separate_tensors_under_plain_adamw(
     assert all(p.grad is None for p in [*groups.old_rows, *groups.new_rows, *groups.matrices])
 
 
+def test_eight_bit_adam_moves_the_slices_and_keeps_exact_moments_of_the_added_rows(
+    material: Material,
+) -> None:
+    """The real library, on the CPU: what a GPU trains with."""
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    exact, eight = (_opened(material.extend["tied"], "full") for _ in range(2))
+    section, new = _section("new_rows_learning_rate=1e-3"), exact[1]
+    options = {"lr": 1.0, "betas": (0.9, 0.999), "eps": 1e-8}
+    moved = []
+    for (model, _), kind, more in (
+        (exact, torch.optim.AdamW, {}),
+        (eight, bitsandbytes.optim.AdamW, {"optim_bits": 8}),
+    ):
+        groups = Groups(model, new)
+        matrix = groups.matrices[0]
+        before, optimizer = matrix.detach().clone(), groups.optimizer(kind, options | more, section)
+        for _ in range(5):
+            model.train()
+            model(**_batch(len(matrix))).loss.backward()
+            optimizer.step()
+            model.zero_grad()
+        moved.append(matrix.detach() - before)
+    bits = {
+        group["name"]: [optimizer.state[p]["state1"].dtype for p in group["params"]]
+        for group in optimizer.param_groups
+    }
+    assert set(bits["new_rows"]) == {torch.float32}
+    assert torch.uint8 in bits["old_rows"], "a slice of 4,096 weights and more"
+    apart = (moved[1] - moved[0]).abs()
+    rows, old = (
+        float(apart[part].mean() / moved[0][part].abs().mean())
+        for part in (slice(new.start, new.stop), slice(new.start))
+    )
+    assert 0 < old < 0.1, "old rows go the same way, less exactly"
+    assert rows < 0.01 and rows < old / 3, (
+        f"{rows} {old}: added rows differ by what the others' error does to the gradient"
+    )
+
+
 @pytest.mark.parametrize(
     ("base", "mode", "counts"),
     [("tied", "full", (28, 2, 1)), ("untied", "full", (28, 4, 2)), ("tied", "new_rows", (28, 0, 1)),
