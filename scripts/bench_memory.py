@@ -3,9 +3,10 @@
     python scripts/bench_memory.py
     python scripts/bench_memory.py --models smollm2 --modes full
 
-Each line is a run of the recipe up to pretraining, of a few steps, in a process of its own: SmolLM2-135M, and models of two
-other families with random weights and its tokenizer. The measured peak is that of the stage's record, the planned one
-is reckoned from config.json and the settings alone. The last column is what the plan is off by; 15% is what it may be.
+Each line is a run of the recipe up to pretraining, of a few steps, in a process of its own: SmolLM2-135M, and models
+of two other families with random weights and its tokenizer. The measured peak is that of the stage's record, the
+planned one is reckoned from config.json and the settings alone. The last column is what the plan is off by; 15% is
+what it may be.
 """
 
 from __future__ import annotations
