@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
-import queue
 import statistics
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import bench_turns
 from bench_harness import machine, markdown, progress
+from bench_turns import WARMUP, Step
 
 from fastvocab import files
 from fastvocab.config.models import PretrainSection
@@ -35,48 +34,26 @@ from fastvocab.outcome import ARMS
 #: The same for all: threads that spin while they wait, as training alone has them, would take another arm's cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-#: Begin and end, in seconds of a clock that all processes have.
-Step = tuple[float, float]
-#: The first steps pay for kernels and memory that later ones find ready.
-WARMUP = 5
 #: No arm comes to the end of its clock: steps are counted.
 _DAY = 24 * 60 * 60.0
-
-
-def take_turns(mine: Any, following: Any, steps: int, taken: list[Step]) -> None:
-    """Let the trainer of this process begin a step when it is its turn, note it in ``taken``, and stop it in time."""
-    from transformers import TrainerCallback
-
-    from fastvocab.train import trainer
-
-    class Turns(TrainerCallback):  # type: ignore[misc]
-        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
-            mine.acquire()
-            self.began = time.monotonic()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            taken.append((self.began, time.monotonic()))
-            control.should_training_stop |= state.global_step >= steps
-            following.release()
-
-    build = trainer.build
-
-    def with_turns(*args: Any) -> Any:
-        run = build(*args)
-        run.add_callback(Turns())
-        return run
-
-    trainer.build = with_turns
 
 
 def train(name: str, run: Path, work: Path, steps: int, mine: Any, following: Any, out: Any) -> None:
     """Train the arm ``name`` of ``run``, in this process; (name, its steps) goes to ``out``."""
     from fastvocab.control import arms
     from fastvocab.model import manifest, reference
+    from fastvocab.train import trainer
     from fastvocab.train.pretrain import pretrain
 
     taken: list[Step] = []
-    take_turns(mine, following, steps, taken)
+    build = trainer.build
+
+    def with_turns(*args: Any) -> Any:
+        run = build(*args)
+        run.add_callback(bench_turns.callback(mine, following, steps, taken))
+        return run
+
+    trainer.build = with_turns
     record = files.read_json(run / "40-pretrain" / "stage.json")
     settings = {key: value for key, value in record["config"].items() if key in PretrainSection.model_fields}
     own = PretrainSection(**settings).model_copy(
@@ -97,48 +74,11 @@ def train(name: str, run: Path, work: Path, steps: int, mine: Any, following: An
 
 
 def measure(run: Path, names: list[str], steps: int) -> dict[str, list[Step]]:
-    """``steps`` steps of each arm.
-
-    Each makes one step more, in which the one before it writes its checkpoint.
-
-    Raises:
-        SystemExit: an arm failed; its own message is above.
-    """
-    first, last = WARMUP, WARMUP + steps
-    context = multiprocessing.get_context("spawn")
-    turns = [context.Semaphore(number == 0) for number in range(len(names))]
-    out = context.Queue()
+    """``steps`` steps of each arm."""
     with tempfile.TemporaryDirectory(prefix="fastvocab-") as folder:
-        workers = [
-            context.Process(
-                target=train,
-                args=(
-                    name,
-                    run,
-                    Path(folder) / name,
-                    last + 1,
-                    turns[number],
-                    turns[(number + 1) % len(names)],
-                    out,
-                ),
-            )
-            for number, name in enumerate(names)
-        ]
-        for worker in workers:
-            worker.start()
-        found: dict[str, list[Step]] = {}
-        try:
-            while len(found) < len(workers):
-                with suppress(queue.Empty):  # an arm that was killed says nothing
-                    found |= [out.get(timeout=5)]
-                if failed := [w.exitcode for w in workers if w.exitcode]:
-                    sys.exit(f"an arm ended with {failed[0]}: its message is above")
-        finally:
-            for worker in workers:
-                if len(found) < len(workers):
-                    worker.kill()  # a trainer that waits for its turn does not hear SIGTERM
-                worker.join()
-    return {name: found[name][first:last] for name in names}
+        work = {name: (train, (name, run, Path(folder) / name)) for name in names}
+        found = bench_turns.run(work, steps)
+    return {name: taken[WARMUP : WARMUP + steps] for name, taken in found.items()}
 
 
 def row(name: str, found: dict[str, list[float]]) -> dict[str, str]:
