@@ -179,15 +179,11 @@ def operations(model: Any, section: PretrainSection) -> int:
     from fastvocab.model import load
     from fastvocab.train.budget import batch_size
 
-    head = load.live(model.get_output_embeddings())
-    skipped = {id(head), id(load.live(model.get_input_embeddings()))}
-    skipped |= {id(p) for p in load.trained_rows(model).values()}
-    through = 4 * sum(p.numel() for p in model.parameters() if id(p) not in skipped and p.dim() == 2)
-    through += 2 * sum(p.numel() for p in model.parameters() if p.requires_grad and id(p) not in skipped)
-    rows = load.trained_rows(model)
-    through += 4 * head.numel() + 2 * (
-        head.numel() if head.requires_grad else sum(r.numel() for r in rows.values())
-    )
+    body = [p for name, p in model.named_parameters() if "embed_tokens" not in name and "lm_head" not in name]
+    through = sum((6 if p.requires_grad else 4) * p.numel() for p in body if p.dim() == 2)
+    head, rows = load.live(model.get_output_embeddings()), load.trained_rows(model)
+    trained = head.numel() if head.requires_grad else next((r.numel() for r in rows.values()), 0)
+    through += 4 * head.numel() + 2 * trained
     return through * batch_size(section) * section.accumulate * section.block
 
 
