@@ -13,7 +13,8 @@ from typing import Any
 
 from fastvocab import console, files
 from fastvocab.config import Config
-from fastvocab.corpus import chat, provenance, sources
+from fastvocab.corpus import chat, minhash, provenance, sources
+from fastvocab.corpus.spread import Spread
 from fastvocab.errors import ConfigError, DependencyError, FastvocabError, ModelError
 from fastvocab.evaluate import tasks
 from fastvocab.model import manifest, reference
@@ -73,6 +74,7 @@ def check(config: Config, base: Base | None) -> Estimate | None:
     attempt(lambda: tasks.check(config.evaluate.tasks))
     # what a finished stage was made from may be gone, on another machine for one: its record stands for it
     if not _finished(config, "corpus"):
+        attempt(lambda: _check_corpus(config))
         attempt(lambda: sources.resolve(config.corpus.train))
         if config.corpus.replay:
             attempt(lambda: sources.resolve(config.corpus.replay))
@@ -92,6 +94,12 @@ def check(config: Config, base: Base | None) -> Estimate | None:
         several.message += "".join(f"\n- {problem}" for problem in problems)
         raise several
     return estimate
+
+
+def _check_corpus(config: Config) -> None:
+    section = config.corpus
+    minhash.check_threshold(section.near_duplicates)
+    Spread(section.executor, slurm=section.slurm.model_dump()).check()
 
 
 def estimate_sizes(config: Config, base: Base) -> Estimate:

@@ -132,17 +132,8 @@ class CorpusSection(Section):
     """Tasks that run at the same time. Unset: as many as there are cores (local), or as the cluster takes."""
     memory_gb: Annotated[int, Field(ge=1)] = 4
     """Memory of a task on a cluster, in GB."""
-    slurm: Annotated[SlurmSection, Field(validate_default=True)] = SlurmSection()
+    slurm: SlurmSection = SlurmSection()
     """What Slurm is told."""
-
-    @field_validator("slurm")
-    @classmethod
-    def _slurm_has_a_partition(cls, value: SlurmSection, info: ValidationInfo) -> SlurmSection:
-        if info.data.get("executor") == "slurm" and not value.partition:
-            raise ValueError(
-                "executor slurm needs a partition: corpus.slurm.partition=NAME (sinfo lists them)"
-            )
-        return value
 
 
 def _number_or_auto(value: Any) -> Any:

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
@@ -67,32 +69,31 @@ def check_threshold(threshold: float | None) -> None:
             rule="a similarity from 0.5 (half of all pieces are common) to 1",
             fix="near_duplicates=0.8",
         )
-    Signer()
+    require_extra("corpus.near_duplicates")
 
 
-def pieces(text: str) -> list[bytes]:
+def require_extra(setting: str) -> None:
+    """Raise the `DependencyError` of ``setting`` unless the extra ``scale`` is installed."""
+    if missing := [name for name in ("datatrove", "xxhash") if find_spec(name) is None]:
+        raise DependencyError(
+            f"{setting} needs {' and '.join(missing)}, which is not installed",
+            fix="pip install 'fastvocab[scale]'",
+        )
+
+
+def pieces(text: str) -> Iterator[bytes]:
     """The pieces of a text, with repetitions, each in UTF-32; a text that is shorter than one is one piece."""
     plain = _BETWEEN.sub("", text.casefold()).encode("utf-32-le")
-    return [plain[i : i + 4 * PIECE] for i in range(0, max(1, len(plain) - 4 * PIECE + 1), 4)]
+    return (plain[i : i + 4 * PIECE] for i in range(0, max(1, len(plain) - 4 * PIECE + 1), 4))
 
 
 class Signer:
-    """Makes signatures, with datatrove's MinHash.
-
-    Raises:
-        DependencyError: datatrove is not installed.
-    """
+    """Makes signatures, with datatrove's MinHash (the extra ``scale``)."""
 
     def __init__(self) -> None:
-        try:
-            import xxhash
-            from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
-            from datatrove.utils.word_tokenizers import WordTokenizer
-        except ModuleNotFoundError as error:
-            raise DependencyError(
-                f"corpus.near_duplicates needs {error.name}, which is not installed",
-                fix="pip install 'fastvocab[scale]'",
-            ) from None
+        import xxhash
+        from datatrove.pipeline.dedup.minhash import MinhashConfig, MinhashDedupSignature
+        from datatrove.utils.word_tokenizers import WordTokenizer
 
         class Unused(WordTokenizer):  # any of its own is one more package; pieces are made above
             word_tokenize = sent_tokenize = span_tokenize = NotImplemented
@@ -105,9 +106,8 @@ class Signer:
         """The signature of a cleaned text, the same on every machine."""
         import numpy as np
 
-        cut = pieces(text)
-        hashed = np.fromiter(map(self._hash, cut), np.uint64, len(cut)).reshape(-1, 1)
-        minima = [self._minima(hashed[start : start + _CHUNK])[0] for start in range(0, len(cut), _CHUNK)]
+        hashed = np.fromiter(map(self._hash, pieces(text)), np.uint64).reshape(-1, 1)
+        minima = [self._minima(hashed[at : at + _CHUNK])[0] for at in range(0, len(hashed), _CHUNK)]
         return np.asarray(minima, np.uint64).min(axis=0).astype(_KEPT).tobytes()
 
 

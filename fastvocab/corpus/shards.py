@@ -24,9 +24,11 @@ from typing import Any
 from fastvocab import errors
 from fastvocab.corpus.clean import Cleaner, Judged
 from fastvocab.corpus.items import Display, Document
+from fastvocab.corpus.packages import package_info
 from fastvocab.corpus.read import Unit, source_documents
 from fastvocab.corpus.sources import Source
 from fastvocab.corpus.write import DROPPED_KEPT, DROPPED_LENGTH, WRITING, encode
+from fastvocab.run import code_version
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Shard:
     @classmethod
     def of(cls, source: Source, scripts: frozenset[str], reading: Reading, folder: Path) -> Shard:
         """The shard of ``source`` in ``folder``."""
-        said = repr((source, _state(source), sorted(scripts), reading))
+        said = repr((code_version("corpus"), source, _state(source), sorted(scripts), reading))
         return cls(
             source, scripts, reading, folder / f"{hashlib.sha256(said.encode()).hexdigest()[:32]}.jsonl"
         )
@@ -129,13 +131,15 @@ class Shard:
         display(row["bytes"])
 
 
-def _state(source: Source) -> list[tuple[str, int, int]]:
-    """What tells a file from an earlier one of its name."""
+def _state(source: Source) -> object:
+    """What tells a source from an earlier one of its name."""
     path = Path(source.name)
-    if source.kind not in ("file", "disk"):
-        return []
-    paths = [path] if source.kind == "file" else sorted(path.rglob("*.arrow"))
-    return [(str(p), (state := p.stat()).st_size, state.st_mtime_ns) for p in paths]
+    if source.kind == "package":
+        return package_info(source.name)["version"]
+    paths = {"file": [path], "disk": sorted(path.rglob("*.arrow"))}.get(source.kind, [])
+    return [
+        (p.name, state.st_size, state.st_mtime_ns, state.st_ctime_ns) for p in paths if (state := p.stat())
+    ]
 
 
 class Work:

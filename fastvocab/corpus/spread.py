@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastvocab import console
+from fastvocab.corpus.minhash import require_extra
 from fastvocab.corpus.shards import Shard, Work
 from fastvocab.errors import ConfigError, DependencyError, ResourceError
 
@@ -50,11 +51,7 @@ class Spread:
         """
         if self.executor == "builtin":
             return
-        if find_spec("datatrove") is None:
-            raise DependencyError(
-                f"corpus.executor={self.executor} needs datatrove, which is not installed",
-                fix="pip install 'fastvocab[scale]'",
-            )
+        require_extra(f"corpus.executor={self.executor}")
         if self.executor == "ray" and find_spec("ray") is None:
             raise DependencyError(
                 "corpus.executor=ray needs ray, which is not installed", fix="pip install ray"

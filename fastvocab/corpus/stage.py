@@ -50,7 +50,6 @@ def build(
     memory_gb: int = 4,
     slurm: Mapping[str, Any] | None = None,
     saves: Path | None = None,
-    key: str = "",
 ) -> dict[str, Any]:
     """Make ``train.jsonl``, ``heldout.jsonl``, ``replay.jsonl`` and ``replay_heldout.jsonl`` of a corpus.
 
@@ -75,8 +74,6 @@ def build(
         executor, tasks, workers, memory_gb, slurm: who does the work (`spread.Spread`); the result is the same.
         saves: where the tasks of an executor leave what they have done, for the same call to go on from. It
             stays; its caller removes it.
-        key: what decides the result besides the arguments, such as the sources' content; what lies in ``saves``
-            for another key is removed.
 
     Returns:
         Figures, fit for JSON. For ``train``, ``heldout``, ``replay``, ``replay_heldout``: ``documents``,
@@ -109,7 +106,7 @@ def build(
         if executor == "builtin":
             read = _reader(found, languages, reading, meter)
         else:
-            shards = _shards_folder(saves, key) if saves else folder / ".shards"
+            shards = (saves or folder) / ".shards"
             read = _distributed(found, languages, reading, meter, spread, shards)
         for part, prefix in (("train", ""), ("replay", "replay_")):
             meter.start(f"reading {part}", found[part])
@@ -193,15 +190,6 @@ def _distributed(
 
 def _documents(sources: list[Source], reading: Reading, meter: Meter | None) -> Iterator[Document]:
     return documents_of(sources, reading.text_key, reading.unit, meter) if sources else iter(())
-
-
-def _shards_folder(saves: Path, key: str) -> Path:
-    """Where shards for ``key`` lie; those for another are removed."""
-    folder = saves / f"shards-{key[:16]}"
-    for other in saves.glob("shards-*"):
-        if other != folder:
-            files.remove_folder(other)
-    return folder
 
 
 def _settle(
