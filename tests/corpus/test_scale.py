@@ -185,7 +185,8 @@ def test_other_settings_take_nothing_that_was_made_for_these(data: Path, tmp_pat
             (lines("uk")[300:700], {}),
         ]
     ):
-        source.write_text("\n".join(text))
+        if number in (0, 4):  # untouched in between: its size and times tell nothing then
+            source.write_text("\n".join(text))
         one = made(tmp_path / f"one{number}", train=str(source), **options)
         assert made(tmp_path / f"other{number}", train=str(source), **options, **saves) == one
 
