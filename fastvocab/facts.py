@@ -33,6 +33,7 @@ _REASONS = {
     "too_short": "too short",
     "wrong_script": "too few letters in the script of the language",
     "duplicate": "the same text came before",
+    "near_duplicate": "nearly the same text came before",
 }
 _PROOFS = {
     "old_ids_identical": "tokens of the base keep their ids, its merges come first",

@@ -33,7 +33,7 @@ from fastvocab.errors import CheckpointError, DataError, ResourceError
 
 SCHEMA = 1
 _VERSIONS = ("unsloth", "unsloth_zoo", "torch", "transformers", "peft", "trl", "datasets", "tokenizers",
-             "sentencepiece")  # fmt: skip
+             "sentencepiece", "datatrove")  # fmt: skip
 #: The code that decides what a stage makes. A change there is a reason to run it again; elsewhere it is not.
 _CODE = {
     "corpus": ("corpus", "unicode.py"),

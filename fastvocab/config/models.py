@@ -90,6 +90,19 @@ class ModelSection(Section):
     """Load the base's linear layers in 4-bit (NF4), where bitsandbytes runs; otherwise a warning says that they are loaded in full."""
 
 
+class SlurmSection(Section):
+    """What Slurm is told, for corpus.executor slurm."""
+
+    partition: str | None = None
+    """Partition of the tasks."""
+    time: Annotated[str, Field(pattern=r"^(\d+-)?\d+(:\d\d){0,2}$")] = "24:00:00"
+    """Time limit of a task, as sbatch takes it: minutes, hours:minutes:seconds, or days-hours."""
+    account: str | None = None
+    """Account to charge."""
+    qos: str | None = None
+    """Quality of service."""
+
+
 class CorpusSection(Section):
     """Text in the new language, and in the language the model already knows."""
 
@@ -109,6 +122,18 @@ class CorpusSection(Section):
     """Documents with a smaller share of letters in the language's script are dropped."""
     heldout: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
     """Share of documents held out for measuring, chosen by a hash of the text."""
+    near_duplicates: Annotated[float | None, Field(ge=0.5, le=1)] = None
+    """Drop documents that share this part of their five-character pieces with an earlier one, 0.5 to 1, such as 0.8 (extra: scale). Unset: only equal ones."""
+    executor: Literal["builtin", "local", "slurm", "ray"] = "builtin"
+    """Who reads and cleans: this process (builtin), or tasks that datatrove runs here (local) or on a cluster (extra: scale). The result is the same."""
+    tasks: Annotated[int | None, Field(ge=1)] = None
+    """Tasks of an executor; a file is read by one. Unset: one for each file, up to 1,000."""
+    workers: Annotated[int | None, Field(ge=1)] = None
+    """Tasks that run at the same time. Unset: as many as there are cores (local), or as the cluster takes."""
+    memory_gb: Annotated[int, Field(ge=1)] = 4
+    """Memory of a task on a cluster, in GB."""
+    slurm: SlurmSection = SlurmSection()
+    """What Slurm is told."""
 
 
 def _number_or_auto(value: Any) -> Any:

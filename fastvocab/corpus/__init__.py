@@ -10,7 +10,11 @@ Import the modules by name; this file stays empty so that ``--help`` pays for no
     read      documents and rows of any mixture of sources
     clean     what a document must be, and why it was dropped
     seen      exact duplicates in constant memory
+    minhash   near-duplicates in constant memory
     split     held out or not, decided by the text alone
+    shards    the work on single documents, dealt out by source
+    spread    who does it: this process or tasks
+    executors datatrove's executors, which run the tasks
     chat      chat rows of any ordinary shape, as messages
     stage     the stage itself
 """

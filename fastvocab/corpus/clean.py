@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fastvocab.corpus import split
+from fastvocab.corpus import minhash, split
 from fastvocab.corpus.seen import Seen
 from fastvocab.errors import ConfigError
 from fastvocab.unicode import dominant_scripts, language_scripts, letter_scripts
@@ -24,6 +25,7 @@ REASONS = {
     "too_short": "fewer characters than min_chars",
     "wrong_script": "a smaller share of its letters in the target scripts than min_script_share",
     "duplicate": "the same text, after cleaning, came before",
+    "near_duplicate": "a text that is kept, and came before, is as similar to it as near_duplicates or more",
 }
 
 #: U+FFFD to characters. One in a page is a slip; with more, words are broken everywhere.
@@ -80,7 +82,7 @@ def target_scripts(language: str | None, letters: Counter[str]) -> frozenset[str
     return scripts.union(*(_TOGETHER.get(script, frozenset()) for script in scripts))
 
 
-def _add(total: Counter[str], letters: Counter[str]) -> None:
+def _add(total: Counter[str], letters: Mapping[str, int]) -> None:
     for script, count in letters.items():  # Counter.update takes three times as long for one or two
         total[script] += count
 
@@ -101,14 +103,35 @@ class Cleaned(NamedTuple):
     key: int = 0
 
 
+class Judged(NamedTuple):
+    """What a document says by itself, whatever other documents there are: the work that can be dealt out.
+
+    Attributes:
+        text, reason, bytes, key: as in `Cleaned`; ``reason`` may still become one that others give.
+        letters: letters by script, if it is text.
+        signature: `minhash.Signer`'s, if it was made already.
+    """
+
+    text: str
+    reason: str | None
+    bytes: int = 0
+    key: int = 0
+    letters: Mapping[str, int] = {}
+    signature: minhash.Signature = b""
+
+
 @dataclass
 class Cleaner:
     """Cleans documents one by one, decides on each, and counts.
+
+    `judge` does what one document alone decides, in any process; `settle` the rest, in the order of the corpus.
 
     Args:
         scripts: target scripts; empty for any.
         min_chars: fewest characters (code points) of a document.
         min_script_share: smallest share, 0 to 1, of its letters in ``scripts``.
+        near_duplicates: similarity, 0.5 to 1, from which a document is a near-duplicate of one before it
+            (`minhash`); None for keeping them.
 
     Attributes:
         dropped: documents by reason.
@@ -119,47 +142,69 @@ class Cleaner:
     scripts: frozenset[str] = frozenset()
     min_chars: int = 10
     min_script_share: float = 0.5
+    near_duplicates: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_script_share <= 1:
             raise ConfigError(f"min_script_share is {self.min_script_share}", rule="a share from 0 to 1")
         if self.min_chars < 0:
             raise ConfigError(f"min_chars is {self.min_chars}", rule="a number of characters, 0 or more")
+        minhash.check_threshold(self.near_duplicates)
         self.dropped: Counter[str] = Counter()
         self.kept_letters: Counter[str] = Counter()
         self.read_letters: Counter[str] = Counter()
         self._seen = Seen()
+        self._sign, self._near = None, None
+        if self.near_duplicates is not None:
+            self._sign, self._near = minhash.Signer(), minhash.Near(self.near_duplicates)
 
     def __call__(self, text: str) -> Cleaned:
         """Clean one document's text and decide on it."""
-        cleaned = self._decide(clean_text(text))
-        if cleaned.reason:
-            self.dropped[cleaned.reason] += 1
-        return cleaned
+        return self.settle(self.judge(text))
 
-    def _decide(self, text: str) -> Cleaned:
+    def judge(self, text: str) -> Judged:
+        """Clean one document's text, and say what is to be known of it without any other."""
+        text = clean_text(text)
         if not text or text.isspace():
-            return Cleaned(text, "empty")
+            return Judged(text, "empty")
         try:
             data = text.encode("utf-8")
         except UnicodeEncodeError:  # lone surrogates, as from a broken "\ud83d" in JSON
-            return Cleaned(text, "not_text")
+            return Judged(text, "not_text")
         if text.count("\ufffd") > len(text) * REPLACEMENT_SHARE:
-            return Cleaned(text, "replacement_characters")
+            return Judged(text, "replacement_characters")
         if len(text) < self.min_chars:
-            return Cleaned(text, "too_short")
+            return Judged(text, "too_short")
         letters = letter_scripts(text, neutral=True)
         visible = len(text) - text.count(" ") - text.count("\n") - text.count("\t")
         neutral = letters.pop("Zyyy", 0)
         scripted = letters.total()
         if scripted + neutral < visible * LETTER_SHARE:
-            return Cleaned(text, "not_text")
-        _add(self.read_letters, letters)
+            return Judged(text, "not_text")
         own = sum(letters[script] for script in self.scripts)
         if self.scripts and own < scripted * self.min_script_share:
-            return Cleaned(text, "wrong_script")
-        key = split.key(data)
-        if not self._seen.add(key):
-            return Cleaned(text, "duplicate", len(data), key)
-        _add(self.kept_letters, letters)
-        return Cleaned(text, None, len(data), key)
+            return Judged(text, "wrong_script", letters=letters)
+        return Judged(text, None, len(data), split.key(data), letters)
+
+    def signed(self, judged: Judged) -> Judged:
+        """``judged`` with its signature, where `settle` will ask for it: most of the work, if there is any."""
+        if self._sign is None or judged.reason:
+            return judged
+        return judged._replace(signature=self._sign(judged.text))
+
+    def settle(self, judged: Judged) -> Cleaned:
+        """Decide on the next document of the corpus, by all that came before it, and count it."""
+        reason = judged.reason or self._known(judged)
+        _add(self.read_letters, judged.letters)
+        if reason:
+            self.dropped[reason] += 1
+        else:
+            _add(self.kept_letters, judged.letters)
+        return Cleaned(judged.text, reason, judged.bytes, judged.key)
+
+    def _known(self, judged: Judged) -> str | None:
+        if not self._seen.add(judged.key):
+            return "duplicate"
+        if self._near and not self._near.add(judged.signature or self.signed(judged).signature):
+            return "near_duplicate"
+        return None

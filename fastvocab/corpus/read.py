@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from fastvocab.corpus import packages, streams
 from fastvocab.corpus.formats import file_rows, missing_key
@@ -16,6 +16,8 @@ from fastvocab.corpus.sources import Source, resolve, total_bytes
 from fastvocab.errors import ConfigError, DataError
 
 __all__ = ["Document", "Row", "Unit", "documents", "rows", "total_bytes"]
+
+_Item = TypeVar("_Item")
 
 #: What one document is in plain text.
 Unit = Literal["auto", "line", "blank_line", "file"]
@@ -68,17 +70,28 @@ def documents_of(
     found: list[Source], text_key: str, unit: Unit, display: Display | None
 ) -> Iterator[Document]:
     """`documents` of sources that are resolved already."""
+    return some(
+        itertools.chain.from_iterable(source_documents(s, text_key, unit, display) for s in found), found
+    )
+
+
+def source_documents(
+    source: Source, text_key: str, unit: Unit, display: Display | None
+) -> Iterator[Document]:
+    """The documents of one source; there may be none."""
+    if source.kind == "package":
+        return packages.package_documents(source.name, display)
+    if source.kind == "file" and source.format in ("text", None):
+        return _plain(source, unit, display)
+    return _from_rows(source, text_key, display)
+
+
+def some(stream: Iterator[_Item], found: list[Source]) -> Iterator[_Item]:
+    """``stream``, which is what was read from ``found``; a `DataError` at its end if that was nothing."""
     empty = True
-    for source in found:
-        if source.kind == "package":
-            stream = packages.package_documents(source.name, display)
-        elif source.kind == "file" and source.format in ("text", None):
-            stream = _plain(source, unit, display)
-        else:
-            stream = _from_rows(source, text_key, display)
-        for document in stream:
-            empty = False
-            yield document
+    for item in stream:
+        empty = False
+        yield item
     if empty:
         raise DataError(
             f"there is no document in {names([s.name for s in found], 5)}", fix="check that it holds text"

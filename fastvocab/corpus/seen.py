@@ -47,30 +47,39 @@ class Seen:
             # SQLite's integers are signed
             cursor = self._table.execute("INSERT OR IGNORE INTO seen VALUES (?)", (key - (1 << 63),))
         except sqlite3.OperationalError as error:
-            raise _full(error) from error
+            raise table_full(error) from error
         return cursor.rowcount == 1
 
     def _spill(self) -> None:
-        # "" is a temporary file that SQLite removes by itself, also after a crash; nothing in it need survive
-        # one
-        table = sqlite3.connect("", isolation_level=None)
         try:
-            table.execute("PRAGMA journal_mode = OFF")
-            table.execute("PRAGMA synchronous = OFF")
-            table.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
-            table.execute("CREATE TABLE seen (key INTEGER PRIMARY KEY)")
-            table.execute("BEGIN")
+            table = temporary_table("CREATE TABLE seen (key INTEGER PRIMARY KEY)")
             table.executemany(
                 "INSERT INTO seen VALUES (?)", ((key - (1 << 63),) for key in sorted(self._keys))
             )
         except sqlite3.OperationalError as error:
-            raise _full(error) from error
+            raise table_full(error) from error
         self._keys.clear()
         self._table = table
 
 
-def _full(error: sqlite3.OperationalError) -> ResourceError:
+def temporary_table(*made: str) -> sqlite3.Connection:
+    """A database in a temporary file, with the tables that ``made`` creates, and one transaction begun.
+
+    "" is a file that SQLite removes by itself, also after a crash; nothing in it need survive one.
+    """
+    table = sqlite3.connect("", isolation_level=None)
+    table.execute("PRAGMA journal_mode = OFF")
+    table.execute("PRAGMA synchronous = OFF")
+    table.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
+    for statement in made:
+        table.execute(statement)
+    table.execute("BEGIN")
+    return table
+
+
+def table_full(error: sqlite3.OperationalError, size: str = "16 bytes") -> ResourceError:
+    """The user's error behind one of a temporary table that takes ``size`` for each document."""
     return ResourceError(
         f"the table for finding duplicates cannot be written: {error}",
-        fix="free some space, or set SQLITE_TMPDIR to a folder on a larger disk (16 bytes a document)",
+        fix=f"free some space, or set SQLITE_TMPDIR to a folder on a larger disk ({size} a document)",
     )

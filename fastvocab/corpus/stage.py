@@ -6,28 +6,30 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastvocab import console, files
 from fastvocab.corpus import packages, split
-from fastvocab.corpus.clean import REASONS, Cleaner, target_scripts
+from fastvocab.corpus.clean import REASONS, Cleaner, Judged, target_scripts
 from fastvocab.corpus.items import Document
-from fastvocab.corpus.read import Unit, check_unit, documents_of
+from fastvocab.corpus.read import Unit, check_unit, documents_of, some
+from fastvocab.corpus.shards import Reading, Shard
 from fastvocab.corpus.sources import Source, resolve
-from fastvocab.corpus.write import WRITING, Meter, Part
+from fastvocab.corpus.spread import Executor, Spread
+from fastvocab.corpus.write import DROPPED_KEPT, DROPPED_LENGTH, WRITING, Meter, Part
 from fastvocab.errors import DataError
 from fastvocab.unicode import dominant_scripts, letter_scripts
 
 #: Characters at the head of a corpus by which its scripts are told. They are held in memory.
 SAMPLE = 2_000_000
 
-#: Dropped documents of each reason that are kept for looking at.
-DROPPED_KEPT = 50
-
 #: Below this share kept, wrong scripts are taken for a mistake in the language rather than for noise.
 HARDLY_ANY = 0.02
+
+#: Documents of a part as they were judged, each with its source, and what settles them.
+_Judged = tuple[Cleaner, Iterator[tuple[str, Judged]]]
 
 
 def build(
@@ -41,6 +43,13 @@ def build(
     min_chars: int = 10,
     min_script_share: float = 0.5,
     heldout: float = 0.02,
+    near_duplicates: float | None = None,
+    executor: Executor = "builtin",
+    tasks: int | None = None,
+    workers: int | None = None,
+    memory_gb: int = 4,
+    slurm: Mapping[str, Any] | None = None,
+    saves: Path | None = None,
 ) -> dict[str, Any]:
     """Make ``train.jsonl``, ``heldout.jsonl``, ``replay.jsonl`` and ``replay_heldout.jsonl`` of a corpus.
 
@@ -61,6 +70,10 @@ def build(
         min_script_share: smallest share, 0 to 1, of a document's letters in the target scripts; 0 lets all
             pass.
         heldout: share of the documents, 0 to 0.5, that is held out; raised for small corpora (`split`).
+        near_duplicates: similarity, 0.5 to 1, from which a document like an earlier one is dropped (`minhash`).
+        executor, tasks, workers, memory_gb, slurm: who does the work (`spread.Spread`); the result is the same.
+        saves: where the tasks of an executor leave what they have done, for the same call to go on from. It
+            stays; its caller removes it.
 
     Returns:
         Figures, fit for JSON. For ``train``, ``heldout``, ``replay``, ``replay_heldout``: ``documents``,
@@ -72,36 +85,38 @@ def build(
     Raises:
         DataError: sources missing or damaged, or nothing left of them (with the counts by reason).
         ConfigError: a share, unit or language that is none.
-        DependencyError: a package source that is not installed.
-        ResourceError: too little disk space.
+        DependencyError: a package source that is not installed, or datatrove for what needs it.
+        ResourceError: too little disk space, or tasks that were lost.
     """
     started, folder = time.monotonic(), Path(folder)
     split.check_share(heldout)
     check_unit(unit)
+    spread = Spread(executor, tasks, workers, memory_gb, slurm)
+    spread.check()
+    reading = Reading(text_key, unit, min_chars, min_script_share, near_duplicates)
+    reading.cleaner(frozenset())
     found = {"train": resolve(train), "replay": resolve(replay) if replay else []}
     records = _packages([*found["train"], *found["replay"]])
-    files.require_space(
-        folder, sum(_unpacked(source) for group in found.values() for source in group), "the corpus"
-    )
+    size = sum(_unpacked(source) for group in found.values() for source in group)
+    files.require_space(folder, size if executor == "builtin" else 2 * size, "the corpus")
     figures: dict[str, Any] = {"language": language}
     with console.progress("MB") as bars, (folder / "dropped.jsonl").open("w", **WRITING) as dropped:
         meter = Meter(bars)
+        languages = {"train": language, "replay": None}
+        if executor == "builtin":
+            read = _reader(found, languages, reading, meter)
+        else:
+            shards = (saves or folder) / ".shards"
+            read = _distributed(found, languages, reading, meter, spread, shards)
         for part, prefix in (("train", ""), ("replay", "replay_")):
             meter.start(f"reading {part}", found[part])
-            stream = documents_of(found[part], text_key, unit, meter) if found[part] else iter(())
+            cleaner, stream = read(part)
             writer = Part(folder, part, f"{prefix}heldout", heldout)
-            own = _clean_into(
-                writer,
-                stream,
-                language if part == "train" else None,
-                min_chars,
-                min_script_share,
-                dropped,
-                meter,
-            )
+            own = _settle(writer, stream, cleaner, languages[part], dropped, meter)
             figures |= writer.figures()
             figures[f"{prefix}heldout_share"] = writer.share
             figures |= {f"{prefix}{name}": value for name, value in own.items()}
+    files.remove_folder(folder / ".shards")
     seconds = time.monotonic() - started
     figures |= {
         "packages": records,
@@ -124,39 +139,79 @@ def _unpacked(source: Source) -> int:
     return (source.bytes or 0) * (4 if source.compression or source.format == "parquet" else 1)
 
 
-def _clean_into(
-    part: Part,
-    stream: Iterator[Document],
-    language: str | None,
-    min_chars: int,
-    min_script_share: float,
-    dropped: Any,
-    meter: Meter,
-) -> dict[str, Any]:
-    """Clean a stream of documents into ``part``; the figures of the cleaning."""
-    name, sample, letters, size = part.name, list[Document](), Counter[str](), 0
-    for document in stream:
+def _head(documents: Iterator[Document]) -> tuple[list[Document], Counter[str]]:
+    """The first `SAMPLE` characters of a corpus, in whole documents, and their letters by script."""
+    sample, letters, size = list[Document](), Counter[str](), 0
+    for document in documents:
         sample.append(document)
         letters.update(letter_scripts(document.text))
         size += len(document.text)
         if size >= SAMPLE:
             break
-    cleaner = Cleaner(target_scripts(language, letters), min_chars, min_script_share)
-    kept = 0
+    return sample, letters
+
+
+_Found = Mapping[str, list[Source]]
+_Languages = Mapping[str, str | None]
+
+
+def _reader(found: _Found, languages: _Languages, reading: Reading, meter: Meter) -> Callable[[str], _Judged]:
+    """Reads a part in this process."""
+
+    def read(part: str) -> _Judged:
+        documents = _documents(found[part], reading, meter)
+        sample, letters = _head(documents)
+        cleaner = reading.cleaner(target_scripts(languages[part], letters))
+        whole = itertools.chain(sample, documents)
+        return cleaner, ((document.source, cleaner.judge(document.text)) for document in whole)
+
+    return read
+
+
+def _distributed(
+    found: _Found, languages: _Languages, reading: Reading, meter: Meter, spread: Spread, folder: Path
+) -> Callable[[str], _Judged]:
+    """Has all parts read by tasks, then takes up what they made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    scripts: dict[str, frozenset[str]] = {}
+    shards: dict[str, list[Shard]] = {}
+    for part, sources in found.items():
+        _, letters = _head(_documents(sources, reading, None))
+        scripts[part] = target_scripts(languages[part], letters)
+        shards[part] = [Shard.of(source, scripts[part], reading, folder) for source in sources]
+    spread.run([shard for group in shards.values() for shard in group], folder)
+
+    def read(part: str) -> _Judged:
+        made = itertools.chain.from_iterable(shard.judged(meter) for shard in shards[part])
+        return reading.cleaner(scripts[part]), some(made, found[part]) if found[part] else made
+
+    return read
+
+
+def _documents(sources: list[Source], reading: Reading, meter: Meter | None) -> Iterator[Document]:
+    return documents_of(sources, reading.text_key, reading.unit, meter) if sources else iter(())
+
+
+def _settle(
+    part: Part,
+    stream: Iterator[tuple[str, Judged]],
+    cleaner: Cleaner,
+    language: str | None,
+    dropped: Any,
+    meter: Meter,
+) -> dict[str, Any]:
+    """Decide on judged documents in their order, and write them into ``part``; the figures of the cleaning."""
+    name, kept = part.name, 0
     try:
-        for document in itertools.chain(sample, stream):
+        for source, judged in stream:
             meter.documents += 1
-            cleaned = cleaner(document.text)
+            cleaned = cleaner.settle(judged)
             if cleaned.reason is None:
                 kept += 1
                 part.add(cleaned.text, cleaned.key, cleaned.bytes)
             elif cleaner.dropped[cleaned.reason] <= DROPPED_KEPT:
-                row = {
-                    "part": name,
-                    "reason": cleaned.reason,
-                    "source": document.source,
-                    "text": cleaned.text[:200],
-                }
+                text = cleaned.text[:DROPPED_LENGTH]
+                row = {"part": name, "reason": cleaned.reason, "source": source, "text": text}
                 dropped.write(json.dumps(row, ensure_ascii=False) + "\n")
     finally:
         part.close()

@@ -21,8 +21,11 @@ WRITING: dict[str, Any] = {
 }
 
 
+#: Dropped documents of each reason that are kept for looking at, and how much of each, in characters.
+DROPPED_KEPT, DROPPED_LENGTH = 50, 200
+
 # json.dumps makes a new encoder at each call
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Meter:
@@ -68,7 +71,7 @@ class Part:
 
     def _put(self, text: str, key: int, size: int) -> None:
         which = int(split.key_held_out(key, self.share))
-        self._files[which].write(_encode({"text": text}) + "\n")
+        self._files[which].write(encode({"text": text}) + "\n")
         tally = self._tallies[which]
         tally["documents"] += 1
         tally["characters"] += len(text)

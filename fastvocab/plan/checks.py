@@ -11,7 +11,8 @@ from typing import Any
 
 from fastvocab import console
 from fastvocab.config import Config
-from fastvocab.corpus import chat, sources
+from fastvocab.corpus import chat, minhash, sources
+from fastvocab.corpus.spread import Spread
 from fastvocab.errors import ConfigError, DependencyError, FastvocabError
 from fastvocab.evaluate import tasks
 from fastvocab.model import manifest, reference
@@ -53,6 +54,7 @@ def check(
     attempt(lambda: tasks.check(config.evaluate.tasks))
     # what a finished stage was made from may be gone, on another machine for one: its record stands for it
     if not _finished(config, "corpus"):
+        attempt(lambda: _check_corpus(config))
         for given in (config.corpus.train, config.corpus.replay):
             if given:
                 attempt(partial(sources.resolve, given))
@@ -78,6 +80,12 @@ def check(
         several.message += "".join(f"\n- {problem}" for problem in problems)
         raise several
     return config, ahead
+
+
+def _check_corpus(config: Config) -> None:
+    section = config.corpus
+    minhash.check_threshold(section.near_duplicates)
+    Spread(section.executor, slurm=section.slurm.model_dump()).check()
 
 
 def _finished(config: Config, stage: str) -> bool:

@@ -32,6 +32,8 @@ from fastvocab.run import Context, Record, Run, Step
 
 #: Settings that change how a stage is made, not what comes out.
 _IMMATERIAL = {"save_minutes", "save_steps", "keep_saves"}
+#: Those of one stage alone (evaluate.tasks is another matter).
+_IMMATERIAL_OF = {"corpus": {"executor", "tasks", "workers", "memory_gb", "slurm"}}
 #: Share of chat rows kept from training, for the samples.
 _HELDOUT_CHAT = 0.03
 #: Files of a base that its tokenizer is read from.
@@ -172,7 +174,10 @@ def step(
         files: other files from outside, as `Step.sources` has them.
     """
     given = sources or {}
-    settings = section.model_dump(mode="json", exclude=_IMMATERIAL | set(given)) | more
+    settings = (
+        section.model_dump(mode="json", exclude=_IMMATERIAL | _IMMATERIAL_OF.get(name, set()) | set(given))
+        | more
+    )
     config = base
 
     def timed(folder: Path, context: Context) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def steps(run: Run) -> list[Step]:
     def corpus(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.corpus.stage import build
 
-        return build(folder, **config.corpus.model_dump())
+        return build(folder, **config.corpus.model_dump(), saves=context.saves)
 
     def tokenizer(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.model.load import unsloth
