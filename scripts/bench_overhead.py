@@ -134,6 +134,8 @@ def train(arm: str, run: Path, work: Path, steps: int, mine: Any, following: Any
 
 def bare(run: Path, work: Path, section: PretrainSection, seed: int, watched: Callable[[Any], Any]) -> None:
     """Train with unsloth's trainer and its arguments alone."""
+    from transformers import PrinterCallback
+
     from fastvocab.model import checkpoint, load
     from fastvocab.train import blocks
     from fastvocab.train.budget import batch_size
@@ -168,6 +170,7 @@ def bare(run: Path, work: Path, section: PretrainSection, seed: int, watched: Ca
         processing_class=tokenizer,
         data_collator=collate,
     )
+    trainer.remove_callback(PrinterCallback)  # standard output is the table's
     watched(trainer).train()
 
 

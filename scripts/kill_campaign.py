@@ -219,7 +219,7 @@ def train(case: str, material: Path, runs: Path, commits: Path) -> None:
         else:
             rows = json.loads((material / "chat.json").read_text(encoding="utf-8"))
             figures = instruct.instruct(
-                folder, previous=root / "pretrain", rows=lambda: [{"messages": row} for row in rows], **more
+                folder, previous=root / "pretrain", rows=lambda _: [{"messages": row} for row in rows], **more
             )
         state.update(_state(saves._folders(context.saves)[0]))
         return figures

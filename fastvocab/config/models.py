@@ -262,8 +262,12 @@ class InstructSection(TrainSection):
 
     train: Sources = ()
     """Chat rows: messages, sharegpt, alpaca or prompt/completion, as jsonl, json, csv, parquet, hf:NAME or package:NAME. None: the stage is left out."""
+    replay: Sources = ()
+    """Chat rows in the language that the model knows already, to keep what it can do with them."""
+    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the conversations that come from instruct.replay; fewer ones are repeated."""
     template: str | None = None
-    """A file with a chat template (Jinja). Unset: the base model's own."""
+    """A file with a chat template (Jinja). Unset: the base model's own, or a plain one where it has none."""
     max_length: Annotated[int, Field(ge=16)] = 512
     """Longer conversations are cut. In tokens."""
     embeddings: Literal["full", "new_rows", "frozen"] = "frozen"

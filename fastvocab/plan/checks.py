@@ -128,9 +128,10 @@ def _check_trackers(config: Config) -> None:
 
 def _check_chat(config: Config) -> None:
     """The first rows must parse: better now than after hours of pretraining."""
-    rows = list(islice(chat.chat_rows(config.instruct.train), 1))
-    if not rows:
-        raise ConfigError(f"instruct.train: {', '.join(config.instruct.train)} has no usable conversation")
+    for key in ("train", "replay"):
+        given = getattr(config.instruct, key)
+        if given and not list(islice(chat.chat_rows(given), 1)):
+            raise ConfigError(f"instruct.{key}: {', '.join(given)} has no usable conversation")
 
 
 def _check_lengths(config: Config, base: Base) -> None:
@@ -157,11 +158,12 @@ def _check_template(config: Config, base: Base) -> None:
 
         template_text(config.instruct)
         return
-    settings = base.tokenizer_folder / "tokenizer_config.json"
-    inline = settings.is_file() and "chat_template" in json.loads(settings.read_text(encoding="utf-8"))
-    if not inline and not (base.tokenizer_folder / "chat_template.jinja").is_file():
+    path = base.tokenizer_folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    has_template = "chat_template" in settings or (base.tokenizer_folder / "chat_template.jinja").is_file()
+    if not has_template and settings and not settings.get("eos_token"):
         raise ConfigError(
-            f"{base.name} has no chat template, and instruct.train asks for instruction tuning",
+            f"{base.name} has neither a chat template nor an end-of-text token, so no reply could end",
             fix="give a template with instruct.template=FILE, or leave instruct.train out",
         )
 

@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -141,11 +142,19 @@ def training_tokens(config: Config) -> int | None:
     return int(min(limits) * share) if limits else None
 
 
-def chat(config: Config, *, heldout: bool) -> Iterator[dict[str, Any]]:
-    """Chat rows for training, or those held out by a hash of the conversation; none where there is no chat data."""
-    if not config.instruct.train:
+def chat(
+    config: Config, *, heldout: bool, replay: bool = False, dropped: Counter[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Chat rows for training, or those held out by a hash of the conversation; none where there is no chat data.
+
+    Args:
+        replay: those of ``instruct.replay``, in place of ``instruct.train``.
+        dropped: filled while they are taken: rows of the sources that are not usable, by reason.
+    """
+    sources = config.instruct.replay if replay else config.instruct.train
+    if not sources:
         return
-    for row in chat_reader.chat_rows(config.instruct.train):
+    for row in chat_reader.chat_rows(sources, dropped=dropped):
         if held_out("\n".join(m["content"] for m in row["messages"]), _HELDOUT_CHAT) == heldout:
             yield row
 

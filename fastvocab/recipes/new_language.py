@@ -105,9 +105,10 @@ def steps(run: Run) -> list[Step]:
 
         data: dict[str, Any] = {
             "previous": context.inputs["pretrain"],
-            "rows": lambda: common.chat(config, heldout=False),
+            "rows": lambda dropped: common.chat(config, heldout=False, dropped=dropped),
+            "replay": lambda dropped: common.chat(config, heldout=False, replay=True, dropped=dropped),
         }
-        packages = common.packages(config.instruct.train)
+        packages = common.packages([*config.instruct.train, *config.instruct.replay])
         return packages | instruct(folder, **data, **training(config.instruct, context))
 
     def evaluate(folder: Path, context: Context) -> dict[str, Any]:
@@ -142,7 +143,8 @@ def steps(run: Run) -> list[Step]:
     ]
     points = ["extend", "pretrain"]
     if chats := config.instruct.train:
-        chat: dict[str, Any] = {"sources": {"train": chats}, "template_text": template_text(config.instruct)}
+        told = {"train": chats, "replay": config.instruct.replay}
+        chat: dict[str, Any] = {"sources": told, "template_text": template_text(config.instruct)}
         line.append(
             common.step(
                 "instruct", config.instruct, instruct, reads=("pretrain",), together=True, **chat, **known

@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from fastvocab import console
 from fastvocab.config.models import InstructSection
-from fastvocab.errors import ConfigError
+from fastvocab.errors import ConfigError, DataError
 from fastvocab.train import chat, stage
 from fastvocab.train.data import Data
+
+Read = Callable[[Counter[str]], Iterable[dict[str, Any]]]
+
+#: For bases without a template: words for the roles, the tokenizer's own marks of beginning and end, no new token. Each
+#: reply ends with the token at which generation stops anyway.
+PLAIN = (
+    "{{ bos_token or '' }}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}{{ message['content'] }}{{ eos_token }}"
+    "{% elif message['role'] == 'system' %}{{ message['content'] }}\n\n"
+    "{% else %}{% if not loop.first and loop.previtem['role'] == 'assistant' %}\n\n{% endif %}"
+    "### User:\n{{ message['content'] }}\n\n### Assistant:\n{% endif %}{% endfor %}"
+)
+
+
+def given_template(section: InstructSection, tokenizer: Any) -> str | None:
+    """The template to put into a checkpoint's tokenizer: the one that is configured, or `PLAIN` where it has none.
+
+    Returns:
+        None where its own stays.
+
+    Raises:
+        DataError: it has neither a template nor a token that ends a text.
+    """
+    if (own := template_text(section)) is not None or tokenizer.chat_template:
+        return own
+    if tokenizer.eos_token is None:
+        raise DataError(
+            "the base model has neither a chat template nor an end-of-text token, so no reply could end",
+            fix="give a template with instruct.template=FILE (Jinja)",
+        )
+    console.say("  the base has no chat template and is given a plain one (### User: ... ### Assistant: ...)")
+    return PLAIN
 
 
 def template_text(section: InstructSection) -> str | None:
@@ -37,20 +71,39 @@ def instruct(
     folder: Path,
     *,
     previous: Path,
-    rows: Callable[[], Iterable[dict[str, Any]]],
+    rows: Read,
+    replay: Read | None = None,
     section: InstructSection,
     key: str,
     saves_folder: Path,
     seed: int,
     track: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """Tune ``previous`` on ``rows`` (each ``{"messages": [...]}``) and write the new checkpoint to ``folder``."""
+    """Tune ``previous`` on conversations and write the new checkpoint to ``folder``.
+
+    Args:
+        rows: gives conversations (each ``{"messages": [...]}``), and counts in what it is given those that it drops, by
+            reason.
+        replay: the same in the language that the model knows; ``replay_share`` of all comes from it.
+
+    Returns:
+        Figures of `stage.train`; ``data`` tells of the conversations (`chat.dataset`).
+    """
 
     def prepare(_: Any, tokenizer: Any, work: Path) -> Data:
-        return chat.dataset(rows(), tokenizer, max_length=section.max_length)
+        dropped = Counter[str]()
+        return chat.dataset(
+            rows(dropped),
+            tokenizer,
+            max_length=section.max_length,
+            replay=replay(dropped) if replay else (),
+            replay_share=section.replay_share,
+            dropped=dropped,
+        )
 
     return stage.train(
         folder, stage="instruct", previous=previous, section=section, lora=None,
         prepare=prepare, block=section.max_length,
-        key=key, saves_folder=saves_folder, seed=seed, template=template_text(section), track=track,
+        key=key, saves_folder=saves_folder, seed=seed, track=track,
+        template=lambda tokenizer: given_template(section, tokenizer),
     )  # fmt: skip

@@ -64,7 +64,7 @@ def train(
     key: str,
     saves_folder: Path,
     seed: int,
-    template: str | None = None,
+    template: Callable[[Any], str | None] | None = None,
     track: tuple[str, ...] = (),
     watched: Watched | None = None,
 ) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def train(
         lora: settings of the adapter, where ``previous`` has none.
         prepare: makes the rows.
         key, saves_folder: of the run; a save made under the same key is gone on from.
-        template: chat template to give the tokenizer.
+        template: tokenizer -> the chat template to give it, None for its own.
         watched: held-out text for evaluations on the way.
 
     Returns:
@@ -103,8 +103,8 @@ def train(
         )
 
     model, tokenizer = opened(resume[0] if resume else previous)
-    if template is not None:
-        tokenizer.chat_template = template
+    if template is not None and (given := template(tokenizer)) is not None:
+        tokenizer.chat_template = given
     ids = new_ids(manifest)
     share = isinstance(section, PretrainSection) and section.shared_subwords
     groups = Groups(model, ids, subwords.texts(tokenizer, ids) if share and ids else ())
