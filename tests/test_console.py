@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from fastvocab import console
+from fastvocab import console, processes
 
 
 def test_secrets_are_hidden_in_lines_errors_and_logs(
@@ -35,6 +35,6 @@ def test_what_libraries_print_does_not_reach_standard_output(capsys: pytest.Capt
 
 def test_other_processes_than_the_first_are_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
-    assert not console.is_main()
+    assert not processes.is_main()
     monkeypatch.setenv("RANK", "0")
-    assert console.is_main()
+    assert processes.is_main()

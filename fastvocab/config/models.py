@@ -230,6 +230,10 @@ class TrainSection(Section):
     """A save is also made at every so many optimizer steps. Unset: by minutes alone."""
     keep_saves: Annotated[int, Field(ge=1)] = 2
     """So many saves are kept while a stage trains, older ones removed once the next is on disk. With 2, one that is damaged costs the work since the save before."""
+    evaluations: Annotated[int, Field(ge=0)] = 4
+    """How often held-out data is measured on the way, evenly, the last time at the end; 0 for never. In pretraining bits per byte in both languages, on documents that the final evaluation leaves out, where there are enough; in instruction tuning the loss of held-out replies."""
+    evaluation_share: Share = 0.05
+    """The evaluations together take about this share of the training time at most: they read less where that is not enough, or are left out."""
 
 
 class PretrainSection(TrainSection):
@@ -247,12 +251,8 @@ class PretrainSection(TrainSection):
     """Added tokens that are spelled alike learn together: each row has parts in common with the tokens that have the same n-grams of characters (as in fastText). For training only; the model stays an ordinary one."""
     rows_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the training in which the added rows train alone, before all else joins in with a warm-up of its own."""
-    evaluations: Annotated[int, Field(ge=0)] = 4
-    """How often bits per byte in both languages are measured on the way, evenly, the last time at the end; 0 for never. On held-out documents that the final evaluation leaves out, where there are enough."""
     evaluation_bytes: Annotated[int, Field(ge=1000, le=48_000)] = 12_000
     """Held-out text of each language that such an evaluation reads, in bytes."""
-    evaluation_share: Share = 0.05
-    """The evaluations together take about this share of the training time at most: they read less text where that is not enough, or are left out."""
     patience: Annotated[int | None, Field(ge=1)] = None
     """Stop after so many evaluations that were no better in the new language, and keep the best evaluated state. Unset: train to the end and keep the last."""
 

@@ -11,12 +11,17 @@ from fastvocab.model import load
 _BATCH_TOKENS = 1024
 
 
-def nats(model: Any, rows: Sequence[Sequence[int]]) -> list[float]:
+def nats(
+    model: Any, rows: Sequence[Sequence[int]], counted: Sequence[Sequence[bool]] | None = None
+) -> list[float]:
     """-log p of each row of ids after its first, in the order given, in inference mode of the model.
 
     Matrix products run in bfloat16 on CPUs that have it, as in training; sums are float64. The random states and
     the mode (training or not) of every module are as they were afterwards: a training that was measured on the way
     goes on as one that was not.
+
+    Args:
+        counted: of each row, which of its ids count; None for all.
     """
     import torch
 
@@ -29,6 +34,8 @@ def nats(model: Any, rows: Sequence[Sequence[int]]) -> list[float]:
             ids, mask = (part.to(device) for part in padded([rows[i] for i in indices]))
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
             picked = logits.gather(-1, ids[:, 1:, None])[..., 0] - torch.logsumexp(logits, -1)
+            if counted is not None:
+                mask, _ = (part.to(device) for part in padded([counted[i] for i in indices]))
             sums = -(picked * mask[:, 1:]).double().sum(1)
             for index, value in zip(indices, sums.tolist()):
                 found[index] = value

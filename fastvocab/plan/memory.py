@@ -57,9 +57,9 @@ class Training:
     def of(cls, section: TrainSection, device: Device, *, four_bit: bool) -> Training:
         """That of a section of the configuration on a device."""
         kind = "cpu" if device.kind == "cpu" else "cuda"
-        shared = evaluated = False
+        shared, evaluated = False, section.evaluations > 0
         if isinstance(section, PretrainSection):
-            length, shared, evaluated = section.block, section.shared_subwords, section.evaluations > 0
+            length, shared = section.block, section.shared_subwords
         else:
             assert isinstance(section, InstructSection), "two stages train"
             length = section.max_length

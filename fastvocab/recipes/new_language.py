@@ -107,6 +107,7 @@ def steps(run: Run) -> list[Step]:
             "previous": context.inputs["pretrain"],
             "rows": lambda dropped: common.chat(config, heldout=False, dropped=dropped),
             "replay": lambda dropped: common.chat(config, heldout=False, replay=True, dropped=dropped),
+            "heldout": lambda _: common.chat(config, heldout=True),
         }
         packages = common.packages([*config.instruct.train, *config.instruct.replay])
         return packages | instruct(folder, **data, **training(config.instruct, context))

@@ -152,6 +152,14 @@ def _training(records: Records, stage: str, markup: Callable[[str], str]) -> dic
         )
         if (line := _curve(log, key, label)).points
     ]
+    looks_label = "Bits per byte on the way, of held-out text; at the end: " + joined(
+        f"{line.points[-1][1]:.3f} in the {line.label}" for line in looks
+    )
+    if (replies := _curve(log, "heldout_loss", "held-out replies")).points:
+        looks = [replies]
+        looks_label = (
+            f"Loss of held-out replies on the way, in nats a token; at the end: {replies.points[-1][1]:.3f}"
+        )
     shown: list[tuple[str, str, Callable[[float], str]]] = [
         ("steps", "steps", count),
         ("tokens", "tokens", count),
@@ -178,8 +186,7 @@ def _training(records: Records, stage: str, markup: Callable[[str], str]) -> dic
         if loss.points
         else "",
         "looks": markup(plots.lines(f"looks-{stage}", looks, xlabel="step", marked=True)) if looks else None,
-        "looks_label": "Bits per byte on the way, of held-out text; at the end: "
-        + joined(f"{line.points[-1][1]:.3f} in the {line.label}" for line in looks),
+        "looks_label": looks_label,
         "rates": markup(plots.lines(f"rates-{stage}", rates, xlabel="step", scientific=True))
         if rates
         else None,

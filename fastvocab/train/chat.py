@@ -101,6 +101,7 @@ def dataset(
     max_length: int,
     replay: Iterable[dict[str, Any]] = (),
     replay_share: float = 0.0,
+    heldout: Iterable[dict[str, Any]] = (),
     dropped: Counter[str] | None = None,
 ) -> Data:
     """Conversations to train on, one a row; those of ``replay`` behind the others.
@@ -108,13 +109,14 @@ def dataset(
     Args:
         replay: conversations in the language that the model knows, repeated in their order where there are fewer than
             ``replay_share`` of all rows asks for.
+        heldout: conversations to measure on the way.
         dropped: conversations by reason that reading drops (`fastvocab.corpus.chat.REASONS`), filled while they are
             taken.
 
     Returns:
-        `Data`; its figures are ``read`` (usable conversations), ``rows`` (of them, in training), ``replay_rows`` and
-        ``replay_repeats``, ``cut`` (longer than ``max_length``, their end left out), ``dropped`` by reason,
-        ``tokens``, and ``loss_tokens`` with a loss.
+        `Data`; its figures are ``read`` (usable conversations), ``rows`` (of them, in training), ``heldout_rows``,
+        ``replay_rows`` and ``replay_repeats``, ``cut`` (longer than ``max_length``, their end left out), ``dropped`` by
+        reason, ``tokens``, and ``loss_tokens`` with a loss.
 
     Raises:
         DataError: if there is no template, or no row is left.
@@ -138,7 +140,9 @@ def dataset(
     again = [number % len(old.rows) for number in range(extra)]
     out = new.rows + [old.rows[number] for number in again]
     numbers = new.numbers + [old.numbers[number] for number in again]
+    watched = _encoded(heldout, tok, max_length, Counter())
     figures = {
+        "heldout_rows": len(watched.rows),
         "read": new.read + old.read,
         "rows": len(new.rows),
         "replay_rows": extra,
@@ -154,7 +158,9 @@ def dataset(
         source = "instruct.train" if row < len(new.rows) else "instruct.replay"
         return f"number {numbers[row]} of the conversations to train on, from {source}"
 
-    return Data(Dataset.from_list(out), figures, collate=pad, origin=origin, kind="conversation")
+    return Data(
+        Dataset.from_list(out), figures, collate=pad, origin=origin, kind="conversation", heldout=watched.rows
+    )
 
 
 def _say(figures: dict[str, Any], max_length: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -28,6 +28,7 @@ class Data:
         text_bytes: (rows,) bytes of new-language text in each row; None where they are not counted.
         counts: of the new language's text, for the targets of rows whose ``new_language`` is true.
         begin: id that each document begins with.
+        heldout: rows of the same kind that are measured on the way (`fastvocab.train.replies`).
     """
 
     dataset: Any
@@ -38,6 +39,7 @@ class Data:
     text_bytes: np.ndarray | None = None
     counts: Counts | None = None
     begin: int = 0
+    heldout: Sequence[dict[str, list[int]]] = ()
 
     def targets(self, ids: Any, new_language: Any, share: float) -> Mixture:
         """What a batch of blocks is trained towards.

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fastvocab import console, processes
-from fastvocab.config.models import PretrainSection
+from fastvocab.config.models import PretrainSection, TrainSection
 from fastvocab.model import heldout, text
 from fastvocab.model.nats import nats
 
@@ -82,7 +82,28 @@ def read(corpus: Path, section: PretrainSection) -> Watched | None:
 
 def entries(log: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The evaluations among a trainer's ``log_history``."""
-    return [entry for entry in log if TARGET in entry]
+    return [entry for entry in log if "due" in entry]
+
+
+def due(budget: Any, step: int, evaluations: int) -> int:
+    """How many of ``evaluations``, spread evenly over the training, should have been made by ``step``."""
+    return int(budget.fraction(step) * evaluations + 1e-9)
+
+
+def allowed_tokens(budget: Any, state: Any, section: TrainSection) -> float:
+    """Tokens that each evaluation may read, so that together they take ``evaluation_share`` of the training."""
+    whole = state.num_input_tokens_seen / budget.fraction(state.global_step)
+    return float(section.evaluation_share * whole / section.evaluations / COST)
+
+
+def log_entry(trainer: Any, entry: dict[str, Any], control: Any) -> None:
+    """Put an entry into the trainer's log."""
+    from transformers import Trainer as TransformersTrainer
+
+    before = control.should_log  # of the step's own loss; any log takes it as done
+    # past TRL's log, which adds its running figures of the training and forgets them
+    TransformersTrainer.log(trainer, entry)
+    control.should_log = before
 
 
 def lead(model: float, counts: float) -> float:
@@ -123,7 +144,6 @@ def fitting(pieces: Sequence[str], size: float) -> int:
 
 def evaluator(trainer: Any, tokenizer: Any, watched: Watched, section: PretrainSection) -> Any:
     """The callback; it comes after the one that stops and saves."""
-    from transformers import Trainer as TransformersTrainer
     from transformers import TrainerCallback
 
     start, budget, counts = text.bos_id(tokenizer), trainer.job.budget, trainer.job.data.counts
@@ -150,10 +170,10 @@ def evaluator(trainer: Any, tokenizer: Any, watched: Watched, section: PretrainS
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self._look_early(state, control)
-            due = self._due(state.global_step)
-            if due == self._reached:
+            now = self._due(state.global_step)
+            if now == self._reached:
                 return
-            self._reached = due
+            self._reached = now
             with budget.stopped_clock():
                 if self._limit is None:
                     self._limit = self._choose(state)
@@ -186,18 +206,14 @@ def evaluator(trainer: Any, tokenizer: Any, watched: Watched, section: PretrainS
             return counts.nats(rows[TARGET][:count]) / math.log(2) / _size(watched.target[:count])
 
         def _log(self, entry: dict[str, Any], control: Any) -> None:
-            due = control.should_log  # of the step's own loss; any log takes it as done
-            # past TRL's log, which adds its running figures of the training and forgets them
-            TransformersTrainer.log(trainer, entry)
-            control.should_log = due
+            log_entry(trainer, entry, control)
 
         def _due(self, step: int) -> int:
-            return int(budget.fraction(step) * section.evaluations + 1e-9)
+            return due(budget, step, section.evaluations)
 
         def _choose(self, state: Any) -> int | None:
             """How many bytes of each language the evaluations read; None where that is too little."""
-            whole = state.num_input_tokens_seen / budget.fraction(state.global_step)
-            allowed = section.evaluation_share * whole / section.evaluations / COST
+            allowed = allowed_tokens(budget, state, section)
 
             def tokens(limit: int) -> int:
                 read = (rows[name][: fitting(pieces, limit)] for name, pieces in texts.items())

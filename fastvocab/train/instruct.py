@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastvocab import console
-from fastvocab.config.models import InstructSection
+from fastvocab.config.models import InstructSection, LoraSection
 from fastvocab.errors import ConfigError, DataError
 from fastvocab.train import chat, stage
 from fastvocab.train.data import Data
@@ -73,6 +73,7 @@ def instruct(
     previous: Path,
     rows: Read,
     replay: Read | None = None,
+    heldout: Read | None = None,
     section: InstructSection,
     key: str,
     saves_folder: Path,
@@ -85,6 +86,7 @@ def instruct(
         rows: gives conversations (each ``{"messages": [...]}``), and counts in what it is given those that it drops, by
             reason.
         replay: the same in the language that the model knows; ``replay_share`` of all comes from it.
+        heldout: conversations whose replies are measured on the way (`fastvocab.train.replies`).
 
     Returns:
         Figures of `stage.train`; ``data`` tells of the conversations (`chat.dataset`).
@@ -98,11 +100,12 @@ def instruct(
             max_length=section.max_length,
             replay=replay(dropped) if replay else (),
             replay_share=section.replay_share,
+            heldout=heldout(Counter()) if heldout else (),
             dropped=dropped,
         )
 
     return stage.train(
-        folder, stage="instruct", previous=previous, section=section, lora=None,
+        folder, stage="instruct", previous=previous, section=section, lora=LoraSection().model_dump(mode="json"),
         prepare=prepare, block=section.max_length,
         key=key, saves_folder=saves_folder, seed=seed, track=track,
         template=lambda tokenizer: given_template(section, tokenizer),

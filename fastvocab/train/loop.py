@@ -14,7 +14,7 @@ from fastvocab import console, files, processes
 from fastvocab.config.models import PretrainSection, TrainSection
 from fastvocab.errors import Stopped
 from fastvocab.model import load
-from fastvocab.train import callbacks, evaluation, saves, trainer
+from fastvocab.train import callbacks, evaluation, replies, saves, trainer
 from fastvocab.train.budget import Budget, batch_size, steps_for
 from fastvocab.train.data import Data
 
@@ -26,7 +26,7 @@ _LOGGED = (
 )  # fmt: skip
 _EVALUATED = (
     "step", "tokens", "bytes", "seconds", evaluation.TARGET, evaluation.ORIGINAL, evaluation.COUNTS, "target_bytes",
-    "original_bytes", "evaluation_bytes", "seconds_evaluating",
+    "original_bytes", "evaluation_bytes", replies.LOSS, "conversations", "seconds_evaluating",
 )  # fmt: skip
 
 
@@ -85,6 +85,8 @@ def fit(
         if watched is not None:
             run.add_callback(evaluation.evaluator(run, tokenizer, watched, section))
             run.lead = 1.0 if watched.is_enough else None
+    if section.evaluations and job.data.heldout:
+        run.add_callback(replies.evaluator(run, section))
     if resume:
         console.say(
             f"{stage}: goes on from step {resume[1]['step']} ({budget.spent / 60:.1f} minutes trained)"
@@ -124,7 +126,7 @@ def _together() -> Iterator[None]:
 
 def _log(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     steps = [{name: e[name] for name in _LOGGED if name in e} for e in history if "loss" in e]
-    looks = [{name: e.get(name) for name in _EVALUATED} for e in evaluation.entries(history)]
+    looks = [{name: e[name] for name in _EVALUATED if name in e} for e in evaluation.entries(history)]
     return sorted([*steps, *looks], key=lambda entry: entry["step"])  # stable: the step, then the look at it
 
 
@@ -143,7 +145,8 @@ def _figures(run: Any, trainable: int, patience: int | None) -> dict[str, Any]:
         "seconds_training": round(seconds, 2),
         "seconds_evaluating": round(sum(entry["seconds_evaluating"] for entry in looks), 2),
         "evaluations": len(looks),
-        "evaluation_bytes": looks[0]["evaluation_bytes"] if looks else None,
+        "evaluation_bytes": looks[0].get("evaluation_bytes") if looks else None,
+        replies.LOSS: [entry[replies.LOSS] for entry in looks if replies.LOSS in entry],
         "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
         "trainable_parameters": trainable,
         "peak_memory_bytes": peak_memory(),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import sentencepiece
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
@@ -205,6 +205,8 @@ def test_spaces_mixed_with_words(name: str, parts: list[str], bases: Any) -> Non
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
 @pytest.mark.parametrize("name", ["v3", "identity"])
 def test_any_unicode(name: str, text: str, bases: Any) -> None:
+    # SentencePiece never reads a special token's name as the token; every tokenizer.json does
+    assume(not any(special in text for special in bases(name).added))
     require_equal(bases(name), [text])
 
 

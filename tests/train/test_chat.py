@@ -210,7 +210,12 @@ def instructed(
     """``instructed(rows, "steps=3", ...)`` is the instruct stage on checkpoint 0; (figures, log)."""
     from fastvocab.train.instruct import instruct
 
-    def run(rows: list[list[dict[str, str]]], *settings: str, base: str = "tied") -> Any:
+    def run(
+        rows: list[list[dict[str, str]]],
+        *settings: str,
+        base: str = "tied",
+        held: list[list[dict[str, str]]] = (),
+    ) -> Any:
         section = load(
             None, [f"instruct.{setting}" for setting in ("batch=2", "max_length=96", *settings)]
         ).instruct
@@ -218,8 +223,10 @@ def instructed(
         folder.mkdir()
         figures = instruct(
             folder, previous=material.extend[base], rows=lambda _: ({"messages": row} for row in rows), section=section,
-            key="k", saves_folder=tmp_path / "saves", seed=3,
+            heldout=lambda _: ({"messages": row} for row in held), key=folder.name, saves_folder=tmp_path / "saves",
+            seed=3,
         )  # fmt: skip
+        run.last = folder  # type: ignore[attr-defined]
         lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
         return figures, [json.loads(line) for line in lines]
 
@@ -271,6 +278,41 @@ def test_nothing_but_replies_gives_a_gradient(
         gradient = hidden.grad[:, :-1].abs().sum(-1)
         assert bool((gradient[~follows] == 0).all()) and bool((gradient[follows] > 0).all())
         assert bool((hidden.grad[:, -1] == 0).all())
+
+
+@pytest.mark.parametrize("mode", ["frozen", "new_rows"])
+def test_held_out_replies_are_measured_on_the_way(mode: str, instructed: Any, material: Material) -> None:
+    """The last figure, at the end, is that of the checkpoint by transformers' own loss."""
+    import torch
+
+    from fastvocab.model import checkpoint
+
+    held = [*rows_of(12)[9:], conversation(2, seed=4)]
+    keys = ("steps=4", "evaluations=2", "evaluation_share=1", f"embeddings={mode}", "learning_rate=1e-2")
+    figures, log = instructed(rows_of(9), *keys, held=held)
+    looks = [entry for entry in log if "heldout_loss" in entry]
+    assert [entry["step"] for entry in looks] == [2, 4] and figures["evaluations"] == 2
+    assert figures["heldout_loss"] == [entry["heldout_loss"] for entry in looks]
+    assert figures["data"]["heldout_rows"] == looks[0]["conversations"] == 4
+    model, tok = checkpoint.load(instructed.last)
+    total, tokens = 0.0, 0
+    for messages in held:
+        ids, labels = chat.encode(messages, tok)
+        ids, labels = ids[:96], labels[:96]
+        count = sum(label != IGNORED for label in labels[1:])
+        with torch.no_grad():
+            loss = model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels])).loss
+        total, tokens = total + float(loss) * count, tokens + count
+    assert looks[-1]["heldout_loss"] == pytest.approx(total / tokens, rel=0.01)  # bfloat16 products there
+
+
+def test_held_out_replies_take_no_more_than_their_share(instructed: Any, capsys: Any) -> None:
+    held = rows_of(12)[9:]
+    _, log = instructed(rows_of(9), "steps=4", "evaluations=2", "evaluation_share=0.001", held=held)
+    assert not [entry for entry in log if "heldout_loss" in entry]
+    assert "no held-out loss on the way: 2 evaluations" in capsys.readouterr().err
+    _, log = instructed(rows_of(9), "steps=4", "evaluations=0", held=held)
+    assert not [entry for entry in log if "heldout_loss" in entry]
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

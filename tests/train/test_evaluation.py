@@ -271,7 +271,7 @@ def test_a_model_is_loaded_for_the_longest_text_that_is_looked_at(
 
 
 def test_patience_counts_evaluations_since_the_best() -> None:
-    log: list[dict[str, Any]] = [{"step": s, "target_bits_per_byte": 1.0} for s in (2, 4, 6)]
+    log: list[dict[str, Any]] = [{"step": s, "due": s // 2, "target_bits_per_byte": 1.0} for s in (2, 4, 6)]
     state = SimpleNamespace(best_global_step=2, log_history=[*log, {"step": 7, "loss": 1.0}])
     assert evaluation.is_exhausted(state, 2) and not evaluation.is_exhausted(state, 3)
     assert not evaluation.is_exhausted(state, None)

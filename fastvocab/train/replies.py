@@ -1,0 +1,78 @@
+"""The loss of held-out replies on the way of instruction tuning."""
+
+from __future__ import annotations
+
+import time
+from itertools import accumulate
+from typing import Any
+
+from fastvocab import console, processes
+from fastvocab.config.models import TrainSection
+from fastvocab.model.nats import nats
+from fastvocab.train import evaluation
+from fastvocab.train.data import IGNORED
+
+#: Mean of -log p over the tokens of held-out replies and their end marks, in nats.
+LOSS = "heldout_loss"
+
+
+def evaluator(trainer: Any, section: TrainSection) -> Any:
+    """The callback that measures ``trainer.job.data.heldout``, as often and as much of it as ``section`` allows.
+
+    All evaluations read the same conversations, the first so many, so that they compare.
+    """
+    from transformers import TrainerCallback
+
+    rows, budget = trainer.job.data.heldout, trainer.job.budget
+    counted = [[label != IGNORED for label in row["labels"]] for row in rows]
+
+    class Replies(TrainerCallback):
+        _count: int | None = None
+        _reached = 0
+        _said = False
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if done := evaluation.entries(
+                state.log_history
+            ):  # a continued training reads what it read before
+                self._count, self._reached = done[0]["conversations"], done[-1]["due"]
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            now = evaluation.due(budget, state.global_step, section.evaluations)
+            if now == self._reached:
+                return
+            self._reached = now
+            with budget.stopped_clock():
+                if self._count is None:
+                    self._count = self._fitting(evaluation.allowed_tokens(budget, state, section))
+                if self._count:
+                    self._evaluate(state, control, self._count)
+
+        def _fitting(self, tokens: float) -> int | None:
+            """How many conversations an evaluation reads; None where not even the first fits."""
+            sizes = accumulate(len(row["input_ids"]) for row in rows)
+            count = sum(size <= tokens for size in sizes)
+            if not count and not self._said:
+                self._said = True
+                console.say(
+                    f"  no held-out loss on the way: {section.evaluations} evaluations within "
+                    f"{section.evaluation_share:.0%} of this training would read {tokens:.0f} tokens each"
+                )
+            return count or None
+
+        def _evaluate(self, state: Any, control: Any, count: int) -> None:
+            began = time.monotonic()
+            found = 0.0
+            if processes.is_main():
+                found = sum(nats(trainer.model, [row["input_ids"] for row in rows[:count]], counted[:count]))
+            # labels are those of the ids themselves, and the first of a row is predicted by nothing
+            loss = processes.share(found) / max(1, sum(sum(own[1:]) for own in counted[:count]))
+            entry = {"due": self._reached, LOSS: loss, "conversations": count}
+            entry |= {"tokens": state.num_input_tokens_seen, "seconds": round(budget.seconds(), 2)}
+            entry["seconds_evaluating"] = round(time.monotonic() - began, 2)
+            evaluation.log_entry(trainer, entry, control)
+            console.say(
+                f"  step {state.global_step}: {loss:.3f} is the loss of {count} held-out conversations"
+            )
+
+    return Replies()
