@@ -8,6 +8,7 @@ GPU classes; nobody has measured that yet, and it is said so (``measured`` is Fa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -193,8 +194,24 @@ def smaller(config: Config, sizes: Sizes, device: Device, stage: str) -> dict[st
             fewer = [other for other in chosen if other is not step]
             if total(taken(fewer)) <= TIGHT * device.memory:
                 chosen = fewer
-        return merged(chosen)
+        return _largest_batch(config, stage, device, merged(chosen), taken)
     return None
+
+
+def _largest_batch(
+    config: Config, stage: str, device: Device, keys: dict[str, Any], taken: Callable[..., dict[str, int]]
+) -> dict[str, Any]:
+    """``keys`` with as many sequences in a pass as fit, where these keys have one: fewer passes are faster."""
+    section: TrainSection = getattr(config, stage)
+    if f"{stage}.batch" not in keys:
+        return keys
+    batch = batch_size(section, "cpu" if device.kind == "cpu" else "cuda")
+    for size in range(batch // 2, 0, -1):
+        if batch % size == 0:
+            own = {f"{stage}.batch": size, f"{stage}.accumulate": section.accumulate * batch // size}
+            if total(taken([keys | own])) <= TIGHT * device.memory:
+                return keys | own
+    return keys
 
 
 def merged(chosen: list[dict[str, Any]]) -> dict[str, Any]:

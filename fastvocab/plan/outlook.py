@@ -170,7 +170,8 @@ def require_memory(config: Config, found: Sizes, device: Device, stage: str) -> 
     if keys is not None:
         fix = memory.spelled(keys)
     raise ResourceError(
-        f"{stage} takes about {memory.total(parts) / 1e9:.1f} GB of memory ({shown} GB), and {device.describe()}",
+        f"{stage} takes about {memory.total(parts) / 1e9:.1f} GB of memory ({shown} GB), more than there is: "
+        f"{device.describe()}",
         rule="a training that does not fit is not begun",
         fix=fix,
     )

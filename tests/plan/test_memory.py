@@ -82,7 +82,7 @@ def test_a_step_stays_as_large_when_its_passes_become_smaller() -> None:
     # just too small for a batch of eight
     own = replace(A100, memory=int(memory.total(memory.of_stage(config, found, A100, "pretrain")) * 0.95))
     keys = memory.smaller(config, found, own, "pretrain")
-    assert keys == {"pretrain.batch": 1, "pretrain.accumulate": 16}
+    assert keys == {"pretrain.batch": 4, "pretrain.accumulate": 4}
 
 
 def test_where_nothing_helps_it_is_said() -> None:
