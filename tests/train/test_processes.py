@@ -146,7 +146,9 @@ def test_a_killed_process_ends_the_run_and_one_goes_on(
     workers[0].send_signal(signal.SIGKILL)
     said, _ = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert "another of the 2 processes of this run has ended" in said and "[rank" not in said, said[-3000:]
+    # the main one notices by itself, or is told by the launcher first
+    clean = ("another of the 2 processes of this run has ended", "nothing finished is lost")
+    assert any(end in said for end in clean) and "[rank" not in said, said[-3000:]
     assert new_language.main(arguments) == 0
     record = json.loads((tmp_path / "tiny" / "40-pretrain" / "stage.json").read_text(encoding="utf-8"))
     assert record["figures"]["processes"] == 1
