@@ -78,7 +78,6 @@ class Architecture:
         layers, intermediate, heads, groups, head: of the body; ``groups`` is key-value heads, ``head`` their size.
         linears: (in, out) of each linear module of the body by its name, one entry a layer.
         body: parameters of everything but the embeddings.
-        positions: the longest sequence it was made for; None where config.json does not say.
         exact: whether ``body`` and ``linears`` are exact: known, or read from the weights.
     """
 
@@ -94,7 +93,6 @@ class Architecture:
     head: int
     linears: Mapping[str, tuple[Shape, ...]]
     body: int
-    positions: int | None = None
     exact: bool = True
 
     @cached_property
@@ -137,12 +135,10 @@ class Architecture:
         exact = family is not None
         if weights is not None and (found := tensors(weights)):
             linears, body, exact = *_measured(found), True
-        positions = inner.get("max_position_embeddings")
         return cls(
             kind, family is not None, sizes["vocab_size"], sizes["hidden_size"], 1 if tied else 2,
             sizes["num_hidden_layers"], sizes["intermediate_size"], sizes["num_attention_heads"],
-            sizes["num_key_value_heads"], sizes["head_dim"], linears, body,
-            positions if isinstance(positions, int) else None, exact,
+            sizes["num_key_value_heads"], sizes["head_dim"], linears, body, exact,
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,23 +15,21 @@ from fastvocab.model.reference import Base
 
 
 def find_base(config: Config, *, fetch: bool) -> Base | None:
-    """The base model; None if it is not on this machine and must not be fetched (a dry run)."""
-    _check_mistyped(config.model.base)
-    try:
-        return reference.resolve(config.model.base, fetch=fetch)
-    except ModelError as error:
-        if fetch or not ("not built yet" in str(error) or "Hub" in str(error)):
-            raise
-        return None
+    """The base model; None if it is not on this machine and must not be fetched (a plan of a run that is there)."""
+    return _found(config, lambda name: reference.resolve(name, fetch=fetch), absent_is_none=not fetch)
 
 
 def glance(config: Config) -> Base | None:
     """The base model as its config.json tells of it (`reference.glance`); None if nothing of it is here."""
+    return _found(config, reference.glance, absent_is_none=True)
+
+
+def _found(config: Config, find: Callable[[str], Base], *, absent_is_none: bool) -> Base | None:
     _check_mistyped(config.model.base)
     try:
-        return reference.glance(config.model.base)
+        return find(config.model.base)
     except ModelError as error:
-        if not ("not built yet" in str(error) or "Hub" in str(error)):
+        if not absent_is_none or not ("not built yet" in str(error) or "Hub" in str(error)):
             raise
         return None
 

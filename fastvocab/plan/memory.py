@@ -3,7 +3,8 @@
 On a CPU reckoned from what is kept: float32 weights, their bfloat16 copies for the products
 (`fastvocab.train.cpu_kernels`), gradients, Adam's moments, what each layer saves for its backward pass, logits.
 ``scripts/bench_memory.py`` compares it with measured peaks. On a GPU the same arithmetic with the sizes of unsloth's
-GPU classes; nobody has measured that yet, and it is said so (``measured`` is False).
+GPU classes; nobody has measured that yet, and the plan says so. Constants of modules that import torch are written
+here a second time; a test holds them together.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _SLACK = 1.22
 _EVALUATED, _EVALUATED_BYTES = 1024, 10
 #: Elements of a chunk of logits in training (`fastvocab.model.new_rows.CHUNK`).
 _CHUNK = 128 * 1024 * 1024
+#: Bytes of one layer's attention weights up to which they are kept (`fastvocab.train.cpu_kernels`).
+_SCORES = 20 * 2**20
 #: bitsandbytes' NF4 with doubly quantized scales: 4 bits, and 0.127 for blocks of 64.
 _NF4 = 4.127 / 8
 #: Free memory that is left alone: where a plan takes more than this share, it is called tight.
@@ -122,7 +125,7 @@ def _activations(sizes: Sizes, training: Training, device: Device) -> int:
     if device.kind == "cpu" and device.bfloat16:
         scores = low * base.heads * training.length
         # `cpu_kernels` keeps the weights of attention for short blocks
-        each += scores if scores * training.tokens <= 20 * 2**20 else 0
+        each += scores if scores * training.tokens <= _SCORES else 0
     elif device.kind == "cpu":
         each += 4 * (base.width * 2 + base.intermediate)  # normalised values and products of stock modules
     layers = base.layers

@@ -14,6 +14,8 @@ from fastvocab.tokenizer.size import MOST
 MODES = ("full", "new_rows", "frozen")
 #: n-grams that two tokens share, for each added token: 13,452 of 8,000 Ukrainian ones, `fastvocab.train.subwords`.
 NGRAMS = 1.7
+#: Rank of the plain way's adapters (`fastvocab.control.arms`, which imports torch).
+PLAIN_RANK = 128
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,8 @@ def disk(config: Config, sizes: Sizes, *, text_bytes: int, on_gpu: bool) -> dict
         stages["instruct"] = checkpoint("full" if "full" in both else "new_rows")
         during = max(during, of(config.instruct))
     if config.evaluate.control:
-        # the plain way: every row, and adapters of rank 128 (`fastvocab.control.arms`)
-        lora = sizes.lora * 128 // max(1, config.pretrain.lora.r)
+        # the plain way: every row, and larger adapters
+        lora = sizes.lora * PLAIN_RANK // max(1, config.pretrain.lora.r)
         stages["evaluate"] = checkpoint("full") - adapter + 4 * lora
         during = max(during, saves(config.pretrain, "full", lora, 0))
     if config.export.to:

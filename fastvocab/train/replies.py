@@ -72,7 +72,7 @@ def evaluator(trainer: Any, section: TrainSection) -> Any:
             entry["seconds_evaluating"] = round(time.monotonic() - began, 2)
             evaluation.log_entry(trainer, entry, control)
             console.say(
-                f"  step {state.global_step}: {loss:.3f} is the loss of {count} held-out conversations"
+                f"  step {state.global_step}: {loss:.3f} is the loss of held-out replies ({count} read)"
             )
 
     return Replies()

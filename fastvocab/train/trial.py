@@ -18,7 +18,7 @@ _WARM, _STEPS = 2, 4
 
 
 def run(config: Config, base: Base, rows: int, new: int) -> dict[str, Any]:
-    """Train ``base`` for a moment as ``pretrain`` of ``config`` would, and forget it.
+    """Train ``base`` for a moment with the settings of ``pretrain``, plain targets and no shared parts, and forget it.
 
     Args:
         rows: that each embedding matrix is to have.

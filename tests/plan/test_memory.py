@@ -85,6 +85,15 @@ def test_a_step_stays_as_large_when_its_passes_become_smaller() -> None:
     assert keys == {"pretrain.batch": 4, "pretrain.accumulate": 4}
 
 
+def test_constants_are_those_of_the_modules_that_train() -> None:
+    from fastvocab.control import arms
+    from fastvocab.model import nats, new_rows
+    from fastvocab.train import cpu_kernels
+
+    assert (memory._CHUNK, memory._SCORES) == (new_rows.CHUNK, cpu_kernels._MOST_SCORES)
+    assert (memory._EVALUATED, sizes.PLAIN_RANK) == (nats._BATCH_TOKENS, arms._RANK)
+
+
 def test_where_nothing_helps_it_is_said() -> None:
     config, found, _ = configured()
     tiny = device.find("2")
