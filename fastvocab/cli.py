@@ -91,13 +91,12 @@ def generate(
     base: str | None = _BASE,
 ) -> None:
     """Let the model of a run speak (its last checkpoint)."""
-    from fastvocab.evaluate import samples
-    from fastvocab.model import checkpoint
+    from fastvocab.model import checkpoint, generation
     from fastvocab.run import last_checkpoint
 
     model, tok = checkpoint.load(last_checkpoint(path), base=base)
     text = " ".join(prompt)
-    answer = samples.generate(
+    answer = generation.generate(
         model, tok, [text], max_new_tokens=tokens, chat=not raw, temperature=temperature
     )
     sys.stdout.write(answer[0].strip() + "\n")

@@ -145,7 +145,16 @@ def base(records: Records) -> Base | None:
     found = [r.data["base"] for r in records.values() if r.data.get("base")]
     if not found:
         return None
-    record = found[-1]
+    return _named(found[-1])
+
+
+def chat_vector(records: Records) -> Base | None:
+    """The chat model whose difference from the base was added; None where there was none."""
+    found = figures(records, "instruct").get("chat_vector")
+    return _named(found) if found else None
+
+
+def _named(record: dict[str, Any]) -> Base:
     name, commit, fingerprint = str(record["name"]), record.get("commit"), record.get("fingerprint")
     if name in _PACKAGED:
         title, hub, licence = _PACKAGED[name]

@@ -72,6 +72,8 @@ def _trained(records: Records) -> str | None:
             details += [duration(seconds)] if seconds is not None else []
             spent = f" ({', '.join(details)})" if details else ""
             parts.append(f"{count(found['steps'])} steps of {purpose}{spent}")
+    if (chat := facts.chat_vector(records)) is not None:
+        parts.append(f"what sets {chat.title} apart from the base added to it")
     measured = list(facts.line(records).values())
     if not parts:
         return None

@@ -115,6 +115,38 @@ def make_llama(
     return folder
 
 
+CHAT_TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}</s>{% endfor %}assistant: "
+
+
+def tune_llama(
+    base: Path, folder: Path, *, size: float = 0.03, rows: int = 0, mark: str | None = None
+) -> Path:
+    """A descendant of a base: every weight is another one, and so is the chat template.
+
+    Args:
+        size: of the difference, as a share of the weights.
+        rows: so many more in each embedding matrix.
+        mark: a piece of the base that is a special token here.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += size * weight.std(unbiased=False).clamp_min(0.01) * torch.randn_like(weight)
+    if rows:
+        model.resize_token_embeddings(len(model.get_input_embeddings().weight) + rows)
+    model.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.chat_template = CHAT_TEMPLATE
+    if mark:
+        tokenizer.add_special_tokens({"additional_special_tokens": [mark]})
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tied_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_llama(tmp_path_factory.mktemp("tied") / "model")

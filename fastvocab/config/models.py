@@ -261,7 +261,7 @@ class InstructSection(TrainSection):
     """Instruction tuning on chat rows."""
 
     train: Sources = ()
-    """Chat rows: messages, sharegpt, alpaca or prompt/completion, as jsonl, json, csv, parquet, hf:NAME or package:NAME. None: the stage is left out."""
+    """Chat rows: messages, sharegpt, alpaca or prompt/completion, as jsonl, json, csv, parquet, hf:NAME or package:NAME. With neither these nor a chat_vector the stage is left out."""
     replay: Sources = ()
     """Chat rows in the language that the model knows already, to keep what it can do with them."""
     replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
@@ -270,12 +270,27 @@ class InstructSection(TrainSection):
     """A file with a chat template (Jinja). Unset: the base model's own, or a plain one where it has none."""
     max_length: Annotated[int, Field(ge=16)] = 512
     """Longer conversations are cut. In tokens."""
+    sample_tokens: Annotated[int, Field(ge=0)] = 40
+    """Length of the two replies that are written at each evaluation on the way, in tokens; 0 for none. They take at most as long again as evaluation_share gives, and are left out where that is under a second."""
     embeddings: Literal["full", "new_rows", "frozen"] = "frozen"
     """Which rows of embed_tokens and lm_head train: all, the added ones alone, or none."""
     learning_rate: Rate = 1e-4
     """Peak learning rate of the adapters."""
     new_rows_learning_rate: Rate | None = 5e-5
     """Peak learning rate of the added embedding rows, with embeddings full or new_rows. They are trained by now."""
+    chat_vector: Annotated[str | None, Field(min_length=1)] = None
+    """Instead of training: a chat model that was tuned from model.base, a folder or a name on the Hub. What sets it apart from the base is added to the pretrained checkpoint (Huang et al., 2023), its chat template included. Of the other keys only template goes with it."""
+
+    @field_validator("chat_vector")
+    @classmethod
+    def _nothing_is_trained_beside_it(cls, value: str | None, info: ValidationInfo) -> str | None:
+        others = {key for key, found in info.data.items() if found != cls.model_fields[key].default}
+        if value is not None and (idle := sorted(others - {"template"})):
+            raise ValueError(
+                f"with it nothing is trained, so instruct.{', instruct.'.join(idle)} would do nothing: leave "
+                f"{'it' if len(idle) == 1 else 'them'} out, or the chat_vector"
+            )
+        return value
 
 
 class EvaluateSection(Section):

@@ -35,7 +35,6 @@ def measure(model: Any, tok: Any, document: str, tokens: int) -> dict[str, float
     wanted = STEPS + _SETTLE
     ids = [text.bos_id(tok), *text.encode(tok, [document])[0]][: max(1, min(CONTEXT, longest - wanted - 1))]
     steps = max(2, min(wanted, longest - len(ids) - 1))
-    load.for_inference(model)
     clock: list[float] = []
 
     def tick(input_ids: Any, scores: Any, **kwargs: Any) -> Any:
@@ -43,7 +42,7 @@ def measure(model: Any, tok: Any, document: str, tokens: int) -> dict[str, float
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
     context = torch.tensor([ids], device=model.get_input_embeddings().weight.device)
-    with torch.inference_mode():
+    with load.generating(model), torch.inference_mode():
         model.generate(
             input_ids=context,
             attention_mask=torch.ones_like(context),

@@ -11,9 +11,9 @@ from typing import Any
 
 from fastvocab import console, files
 from fastvocab.config.models import EvaluateSection
-from fastvocab.evaluate import bits, decoding, intervals, samples, tasks
+from fastvocab.evaluate import bits, decoding, intervals, tasks
 from fastvocab.evaluate.bits import Pieces
-from fastvocab.model import checkpoint, heldout, load, manifest, text
+from fastvocab.model import checkpoint, generation, heldout, load, manifest, text
 from fastvocab.model.reference import Base
 
 #: Both parts of what is scored: where the text lies in the corpus folder, and which setting limits it.
@@ -126,20 +126,14 @@ def _samples(
     """The samples, and how many of their tokens are new ones (None where there are no new tokens or no samples)."""
     if not length:
         return [], None
-    replies: dict[str, list[int]] = {}
-    for chat in (False, True):
-        prompts = [prompt for prompt, kind in asked if kind == chat]
-        if prompts:
-            written = samples.continuations(model, tok, prompts, max_new_tokens=length, chat=chat)
-            replies |= zip(prompts, written)
-    shown = [
-        {"prompt": prompt, "text": samples.decode(tok, [replies[prompt]])[0], "chat": chat}
-        for prompt, chat in asked
-    ]
+    rows = [generation.prompt_ids(tok, prompt, chat=chat) for prompt, chat in asked]
+    written = generation.continuations(model, tok, rows, max_new_tokens=length)
+    texts = generation.decode(tok, written)
+    shown = [{"prompt": prompt, "text": said, "chat": chat} for (prompt, chat), said in zip(asked, texts)]
     if not new_ids:
         return shown, None
-    tokens = sum(map(len, replies.values()))
-    new = sum(i in new_ids for ids in replies.values() for i in ids)
+    tokens = sum(map(len, written))
+    new = sum(i in new_ids for ids in written for i in ids)
     return shown, {"tokens": tokens, "new_tokens": new, "new_share": new / tokens if tokens else 0.0}
 
 

@@ -194,6 +194,11 @@ def _making(records: Records) -> str:
     for stage, label in (("pretrain", "Continual pretraining"), ("instruct", "Instruction tuning")):
         if stage in records:
             items.append(f"**{label}**: {_trained(records, stage)}.")
+    if (chat := facts.chat_vector(records)) is not None:
+        items[-1] = (
+            f"**Chat vector**: the difference between {_escape(chat.hub or chat.title)} and the base was added, "
+            f"without training. Fingerprint of that model: `{chat.fingerprint}`."
+        )
     found = facts.figures(records, "export")
     if number(found, "parameters") is not None:
         dtype = found.get("dtype")
@@ -318,6 +323,10 @@ def _not_known(records: Records) -> list[str]:
     base = facts.base(records)
     if base is None or not base.licence:
         items.append("The licence of the base model was not recorded here; it holds for this model as well.")
+    if (chat := facts.chat_vector(records)) is not None:
+        items.append(
+            f"The licence of {_escape(chat.hub or chat.title)}, whose skills were added, holds for it as well."
+        )
     return items
 
 

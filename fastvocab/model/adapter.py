@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+from fastvocab import files
 from fastvocab.errors import CheckpointError
 from fastvocab.model.manifest import ADAPTER
 from fastvocab.model.reference import Base
@@ -28,6 +30,13 @@ def save(folder: Path, model: Any, base: Base) -> None:
     finally:
         config.modules_to_save, config.inference_mode, config.base_model_name_or_path = kept
         config.ensure_weight_tying = tying
+
+
+def copy(source: Path, folder: Path, base: Base) -> None:
+    """Copy a saved adapter from one checkpoint folder to another, to stand on ``base`` there."""
+    shutil.copyfile(source / ADAPTER[0], folder / ADAPTER[0])
+    config = files.read_json(source / ADAPTER[1])
+    files.write_json(folder / ADAPTER[1], {**config, "base_model_name_or_path": base.name})
 
 
 def lay(folder: Path, model: Any) -> None:

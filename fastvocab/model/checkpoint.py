@@ -20,7 +20,7 @@ from fastvocab.model.tying import untie
 if TYPE_CHECKING:
     from fastvocab.model.adopt.build import Missing
 
-__all__ = ["adopt", "describe", "digest", "inspect", "load", "merge", "on_base", "read", "save"]
+__all__ = ["adopt", "describe", "digest", "inspect", "load", "merge", "on_base", "read", "rebuild", "save"]
 
 
 def save(
@@ -119,17 +119,48 @@ def load(
         CheckpointError: damaged, made for another base, or the probe's logits are not those that were saved.
         ModelError: the base is not to be found.
     """
-    from fastvocab.config.models import LoraSection
-    from fastvocab.model.extend import resize
-
     if embeddings not in (None, *get_args(loader.Embeddings)):
         raise ConfigError(f"embeddings={embeddings!r}", rule="full, new_rows or frozen")
     folder = Path(path)
     facts = read(folder)
-    found = reference.recorded(facts["base"], base=base)
-    wanted = facts["load_in_4bit"] if load_in_4bit is None else load_in_4bit
-    model, _ = loader.base_model(found, load_in_4bit=wanted, block=block, seed=seed)
-    quantized = loader.is_quantized(model)
+    model, tokenizer = rebuild(
+        folder,
+        facts,
+        reference.recorded(facts["base"], base=base),
+        trainable=trainable,
+        lora=lora,
+        embeddings=embeddings or facts["embeddings"],
+        load_in_4bit=facts["load_in_4bit"] if load_in_4bit is None else load_in_4bit,
+        block=block,
+        seed=seed,
+        gradient_checkpointing=gradient_checkpointing,
+    )
+    probe.check(folder, model, facts, quantized=loader.is_quantized(model))
+    return model, tokenizer
+
+
+def rebuild(
+    folder: Path,
+    facts: dict[str, Any],
+    base: Base,
+    *,
+    load_in_4bit: bool,
+    seed: int,
+    trainable: bool = False,
+    lora: dict[str, Any] | None = None,
+    embeddings: loader.Embeddings = "frozen",
+    block: int = 2048,
+    gradient_checkpointing: bool = False,
+) -> tuple[Any, Any]:
+    """`load` without its checks: the model and tokenizer that the files in ``folder`` make of ``base``.
+
+    Args:
+        facts: of a manifest, its probe and files not looked at.
+    """
+    from fastvocab.config.models import LoraSection
+    from fastvocab.model.extend import resize
+
+    model, _ = loader.base_model(base, load_in_4bit=load_in_4bit, block=block, seed=seed)
     tokenizer = text.tokenizer(folder)
     vocabulary = facts["vocabulary"]
     # not `extend.grow`: add_new_tokens works out a mean row over the whole matrix, half of the time of a load
@@ -145,7 +176,7 @@ def load(
         model = loader.add_lora(
             model,
             **(saved or lora or LoraSection().model_dump(mode="json")),
-            embeddings=(embeddings or facts["embeddings"]) if trainable else "frozen",
+            embeddings=embeddings if trainable else "frozen",
             new_ids=manifest.new_ids(facts),
             block=block,
             seed=seed,
@@ -160,7 +191,6 @@ def load(
     if not trainable:
         model.eval()
     text.suppress_unused(model, tokenizer)
-    probe.check(folder, model, facts, quantized=quantized)
     return model, tokenizer
 
 

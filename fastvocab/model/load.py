@@ -318,10 +318,26 @@ def _own_folder(model: Any) -> Iterator[str]:
             model.config._name_or_path = own
 
 
-def for_inference(model: Any) -> None:
-    """Unsloth's own switch (KV cache, fast kernels on a GPU)."""
+@contextmanager
+def generating(model: Any) -> Iterator[None]:
+    """Inside, unsloth's own switch is on (KV cache, fast kernels on a GPU); a model in training is in training again
+    afterwards, each module as it was.
+    """
+    modes = {module: module.training for module in model.modules()}
+    training = model.training
+    recomputing = next(
+        (m.gradient_checkpointing for m in modes if getattr(m, "gradient_checkpointing", False)), False
+    )
     with console.quiet():
         unsloth().FastLanguageModel.for_inference(model)
+    try:
+        yield
+    finally:
+        if training:
+            with console.quiet():
+                unsloth().FastLanguageModel.for_training(model, use_gradient_checkpointing=recomputing)
+            for module, mode in modes.items():
+                module.training = mode
 
 
 def _wrapped(model: Any) -> list[Any]:

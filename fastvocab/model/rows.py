@@ -16,7 +16,7 @@ def base_matrix(folder: Path, part: str) -> Any:
     """
     from safetensors import safe_open
 
-    for name, file in _index(folder).items():
+    for name, file in index(folder).items():
         if name.endswith(f"{part}.weight"):
             with safe_open(file, "pt") as tensors:
                 return tensors.get_tensor(name)
@@ -25,7 +25,8 @@ def base_matrix(folder: Path, part: str) -> Any:
     raise ModelError(f"{folder} has no {part}.weight", rule="Llama-style names are needed")
 
 
-def _index(folder: Path) -> dict[str, Path]:
+def index(folder: Path) -> dict[str, Path]:
+    """The file of each tensor of a model, by the tensor's name."""
     from safetensors import safe_open
 
     listing = folder / "model.safetensors.index.json"

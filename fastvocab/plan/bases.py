@@ -16,22 +16,35 @@ from fastvocab.model.reference import Base
 
 def find_base(config: Config, *, fetch: bool) -> Base | None:
     """The base model; None if it is not on this machine and must not be fetched (a plan of a run that is there)."""
-    return _found(config, lambda name: reference.resolve(name, fetch=fetch), absent_is_none=not fetch)
+    return _found(
+        config.model.base, lambda name: reference.resolve(name, fetch=fetch), absent_is_none=not fetch
+    )
+
+
+def find_chat(config: Config, *, fetch: bool) -> Base | None:
+    """The model of ``instruct.chat_vector``; None where none is named, or as in `find_base`."""
+    name, key = config.instruct.chat_vector, "instruct.chat_vector"
+    if name is None:
+        return None
+    return _found(name, lambda name: reference.resolve(name, fetch=fetch), absent_is_none=not fetch, key=key)
 
 
 def glance(config: Config) -> Base | None:
     """The base model as its config.json tells of it (`reference.glance`); None if nothing of it is here."""
-    return _found(config, reference.glance, absent_is_none=True)
+    return _found(config.model.base, reference.glance, absent_is_none=True)
 
 
-def _found(config: Config, find: Callable[[str], Base], *, absent_is_none: bool) -> Base | None:
-    _check_mistyped(config.model.base)
+def _found(
+    name: str, find: Callable[[str], Base], *, absent_is_none: bool, key: str = "model.base"
+) -> Base | None:
     try:
-        return find(config.model.base)
+        _check_mistyped(name)
+        return find(name)
     except ModelError as error:
-        if not absent_is_none or not ("not built yet" in str(error) or "Hub" in str(error)):
-            raise
-        return None
+        if absent_is_none and ("not built yet" in str(error) or "Hub" in str(error)):
+            return None
+        message, fix = (text and text.replace("model.base", key) for text in (error.message, error.fix))
+        raise ModelError(message or "", rule=error.rule, fix=fix) from error
 
 
 def _check_mistyped(name: str) -> None:

@@ -13,14 +13,15 @@ from fastvocab import console
 from fastvocab.config import Config
 from fastvocab.corpus import chat, minhash, sources
 from fastvocab.corpus.spread import Spread
-from fastvocab.errors import ConfigError, DependencyError, FastvocabError
+from fastvocab.errors import ConfigError, DependencyError, FastvocabError, ModelError
 from fastvocab.evaluate import tasks
-from fastvocab.model import manifest, reference
+from fastvocab.model import chat_vector, manifest, reference
 from fastvocab.model.reference import Base
-from fastvocab.plan import outlook
+from fastvocab.plan import bases, outlook
 from fastvocab.plan.device import Device
 from fastvocab.plan.outlook import Outlook
 from fastvocab.tokenizer import base as tokenizers
+from fastvocab.train.instruct import template_text
 
 
 def check(
@@ -60,6 +61,9 @@ def check(
                 attempt(partial(sources.resolve, given))
     if config.instruct.train and not _finished(config, "instruct"):
         attempt(lambda: _check_chat(config))
+    if config.instruct.chat_vector and base is not None:
+        # to be fetched now, not after hours of pretraining
+        attempt(lambda: _check_chat_vector(config, base, fetch=room))
     ahead = None
     if base is not None:
         config = attempt(lambda: settle(config, base)) or config
@@ -134,6 +138,19 @@ def _check_chat(config: Config) -> None:
             raise ConfigError(f"instruct.{key}: {', '.join(given)} has no usable conversation")
 
 
+def _check_chat_vector(config: Config, base: Base, *, fetch: bool) -> None:
+    try:
+        chat = bases.find_chat(config, fetch=fetch)
+    except ModelError:
+        if _finished(config, "instruct"):
+            return
+        raise
+    if chat is not None:
+        chat_vector.check(base, chat)
+    if config.instruct.template is not None:
+        template_text(config.instruct)
+
+
 def _check_lengths(config: Config, base: Base) -> None:
     limit = (base.config.get("text_config") or base.config).get("max_position_embeddings")
     wrong = [
@@ -154,8 +171,6 @@ def _check_template(config: Config, base: Base) -> None:
     if not config.instruct.train:
         return
     if config.instruct.template is not None:
-        from fastvocab.train.instruct import template_text
-
         template_text(config.instruct)
         return
     path = base.tokenizer_folder / "tokenizer_config.json"

@@ -64,6 +64,8 @@ def _show_inputs(config: Config, base: Base | None) -> None:
         if base.checkpoint is not None and manifest.peek(base.checkpoint)["lora"]:
             lora = config.pretrain.lora
             console.say(f"adapter  that of the checkpoint goes on (r={lora.r}, alpha={lora.alpha})")
+    if config.instruct.chat_vector:
+        console.say(f"chat     {config.instruct.chat_vector}, less the base: added without training")
     for label, given in (
         ("text", config.corpus.train),
         ("replay", config.corpus.replay),

@@ -125,6 +125,8 @@ def disk(config: Config, sizes: Sizes, *, text_bytes: int, on_gpu: bool) -> dict
         both = {config.pretrain.embeddings, config.instruct.embeddings}
         stages["instruct"] = checkpoint("full" if "full" in both else "new_rows")
         during = max(during, of(config.instruct))
+    elif config.instruct.chat_vector:
+        stages["instruct"] = stages["pretrain"]
     if config.evaluate.control:
         # the plain way: every row, and larger adapters
         lora = sizes.lora * PLAIN_RANK // max(1, config.pretrain.lora.r)

@@ -23,7 +23,7 @@ from fastvocab.corpus import chat as chat_reader
 from fastvocab.corpus import provenance
 from fastvocab.corpus.packages import package_info
 from fastvocab.corpus.split import held_out
-from fastvocab.errors import ConfigError, FastvocabError, ResourceError, Stopped
+from fastvocab.errors import ConfigError, DataError, FastvocabError, ModelError, ResourceError, Stopped
 from fastvocab.model import load, reference
 from fastvocab.model.reference import Base
 from fastvocab.plan import bases, checks
@@ -34,7 +34,10 @@ from fastvocab.run import Context, Record, Run, Step
 #: Settings that change how a stage is made, not what comes out.
 _IMMATERIAL = {"save_minutes", "save_steps", "keep_saves"}
 #: Those of one stage alone (evaluate.tasks is another matter).
-_IMMATERIAL_OF = {"corpus": {"executor", "tasks", "workers", "memory_gb", "slurm"}}
+_IMMATERIAL_OF = {
+    "corpus": {"executor", "tasks", "workers", "memory_gb", "slurm"},
+    "instruct": {"chat_vector"},  # it counts by its content (`chat_vector_files`)
+}
 #: Share of chat rows kept from training, for the samples.
 _HELDOUT_CHAT = 0.03
 #: Files of a base that its tokenizer is read from.
@@ -64,7 +67,8 @@ def configure(
     config, nothing = load_config(path, overrides), Config()
     if config.corpus.train:
         return config
-    if (config.model, config.corpus, config.instruct.train) != (nothing.model, nothing.corpus, ()):
+    own = (config.model, config.corpus, config.instruct.train, config.instruct.chat_vector)
+    if own != (nothing.model, nothing.corpus, (), None):
         if not need_text:
             return config
         raise ConfigError("corpus.train is missing", fix="name your text: corpus.train='data/*.txt'")
@@ -110,6 +114,22 @@ def tokenizer_files(config: Config) -> list[dict[str, Any]]:
             {"path": name, "bytes": len(content), "sha256": digest.hexdigest(), "role": f"base {name}"}
         )
     return entries
+
+
+def chat_vector_files(config: Config) -> list[dict[str, Any]]:
+    """The model of ``instruct.chat_vector`` as a stage's source, by its fingerprint.
+
+    Raises:
+        DataError: it is not on this machine.
+    """
+    try:
+        chat = bases.find_chat(config, fetch=False)
+    except ModelError as error:
+        raise DataError(error.message, rule=error.rule, fix=error.fix) from error
+    if chat is None:
+        raise DataError(f"instruct.chat_vector: {config.instruct.chat_vector} is not on this machine")
+    size = sum(path.stat().st_size for path in chat.folder.glob("*.safetensors"))
+    return [{"path": chat.name, "bytes": size, "sha256": chat.fingerprint, "role": "chat_vector"}]
 
 
 def _settings(content: bytes) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 
 from fastvocab.config import Config
 from fastvocab.config.models import TrainSection
+from fastvocab.plan import bases
 from fastvocab.recipes import common, planning
 from fastvocab.run import Context, Run, Step
 from fastvocab.train.instruct import template_text
@@ -112,6 +113,14 @@ def steps(run: Run) -> list[Step]:
         packages = common.packages([*config.instruct.train, *config.instruct.replay])
         return packages | instruct(folder, **data, **training(config.instruct, context))
 
+    def chat_vector(folder: Path, context: Context) -> dict[str, Any]:
+        from fastvocab.model.chat_vector import add
+
+        chat = bases.find_chat(config, fetch=True)
+        assert chat is not None, "there is no such stage without one"
+        template = template_text(config.instruct)
+        return add(folder, previous=context.inputs["pretrain"], chat=chat, template=template, seed=seed)
+
     def evaluate(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.control.stage import evaluate_with_control
         from fastvocab.evaluate.stage import evaluate
@@ -150,6 +159,13 @@ def steps(run: Run) -> list[Step]:
             common.step(
                 "instruct", config.instruct, instruct, reads=("pretrain",), together=True, **chat, **known
             )
+        )
+        points.append("instruct")
+    elif config.instruct.chat_vector:
+        theirs: dict[str, Any] = {"files": lambda: common.chat_vector_files(config)}
+        theirs |= {"template_text": template_text(config.instruct)}
+        line.append(
+            common.step("instruct", config.instruct, chat_vector, reads=("pretrain",), **theirs, **known)
         )
         points.append("instruct")
     last = points[-1]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastvocab import console, files, processes
-from fastvocab.config.models import PretrainSection, TrainSection
+from fastvocab.config.models import InstructSection, PretrainSection, TrainSection
 from fastvocab.errors import Stopped
 from fastvocab.model import load
 from fastvocab.train import callbacks, evaluation, replies, saves, trainer
@@ -26,7 +26,8 @@ _LOGGED = (
 )  # fmt: skip
 _EVALUATED = (
     "step", "tokens", "bytes", "seconds", evaluation.TARGET, evaluation.ORIGINAL, evaluation.COUNTS, "target_bytes",
-    "original_bytes", "evaluation_bytes", replies.LOSS, "conversations", "seconds_evaluating",
+    "original_bytes", "evaluation_bytes", replies.LOSS, "conversations", replies.SAMPLES,
+    "seconds_evaluating",
 )  # fmt: skip
 
 
@@ -85,8 +86,8 @@ def fit(
         if watched is not None:
             run.add_callback(evaluation.evaluator(run, tokenizer, watched, section))
             run.lead = 1.0 if watched.is_enough else None
-    if section.evaluations and job.data.heldout:
-        run.add_callback(replies.evaluator(run, section))
+    if isinstance(section, InstructSection) and section.evaluations and job.data.heldout:
+        run.add_callback(replies.evaluator(run, tokenizer, section))
     if resume:
         console.say(
             f"{stage}: goes on from step {resume[1]['step']} ({budget.spent / 60:.1f} minutes trained)"

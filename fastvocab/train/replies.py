@@ -1,4 +1,4 @@
-"""The loss of held-out replies on the way of instruction tuning."""
+"""On the way of instruction tuning: the loss of held-out replies, and what the model itself replies."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from itertools import accumulate
 from typing import Any
 
 from fastvocab import console, processes
-from fastvocab.config.models import TrainSection
+from fastvocab.config.models import InstructSection
+from fastvocab.model import generation
 from fastvocab.model.nats import nats
 from fastvocab.train import evaluation
 from fastvocab.train.data import IGNORED
 
 #: Mean of -log p over the tokens of held-out replies and their end marks, in nats.
 LOSS = "heldout_loss"
+#: What it replies to the first of them: a list of ``prompt`` and ``text``.
+SAMPLES = "samples"
+#: How many; and with less time for them than this, in seconds, there are none.
+_REPLIES, _LEAST_SECONDS = 2, 1.0
 
 
-def evaluator(trainer: Any, section: TrainSection) -> Any:
+def evaluator(trainer: Any, tokenizer: Any, section: InstructSection) -> Any:
     """The callback that measures ``trainer.job.data.heldout``, as often and as much of it as ``section`` allows.
 
     All evaluations read the same conversations, the first so many, so that they compare.
@@ -74,5 +79,29 @@ def evaluator(trainer: Any, section: TrainSection) -> Any:
             console.say(
                 f"  step {state.global_step}: {loss:.3f} is the loss of held-out replies ({count} read)"
             )
+            if processes.is_main() and (written := self._replies(state)):
+                # past the trackers, which take numbers
+                state.log_history[-1][SAMPLES] = written
+                console.say("".join(f"    {one['prompt']} -> {one['text']}\n" for one in written).rstrip())
+
+        def _replies(self, state: Any) -> list[dict[str, str]]:
+            """Replies to the first held-out conversations, each up to the first reply in it."""
+            whole = budget.seconds() / budget.fraction(state.global_step)
+            allowed = section.evaluation_share * whole / section.evaluations
+            if allowed < _LEAST_SECONDS or not section.sample_tokens:
+                return []
+            asked = [
+                row["input_ids"][: own.index(True)]
+                for row, own in zip(rows[:_REPLIES], counted)
+                if not own[0]
+            ]
+            written = generation.continuations(
+                trainer.model, tokenizer, asked, max_new_tokens=section.sample_tokens, max_seconds=allowed
+            )
+            texts = [generation.decode(tokenizer, ids) for ids in (asked, written)]
+            return [
+                {"prompt": " ".join(prompt.split()), "text": " ".join(reply.split())}
+                for prompt, reply in zip(*texts)
+            ]
 
     return Replies()

@@ -15,7 +15,7 @@ import torch
 from fastvocab.config import STAGES
 from fastvocab.recipes import new_language
 from fastvocab.run import last_checkpoint, read_records
-from tests.conftest import tiny_run
+from tests.conftest import CHAT_TEMPLATE, tiny_run, tune_llama
 
 RECIPE = [sys.executable, "-m", "fastvocab.recipes.new_language"]
 
@@ -203,3 +203,46 @@ def test_other_kinds_of_base_and_a_run_without_replay_and_chat(
     records = read_records(tmp_path / "tiny")
     assert "instruct" not in records and records["evaluate"].figures["points"]["base"]["original"] is None
     assert records["pretrain"].figures["data"]["replay_blocks"] == 0
+
+
+def test_a_chat_model_s_difference_in_place_of_instruction_tuning(
+    finished: tuple[Path, str],
+    tied_llama: Path,
+    text_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    shutil.copytree(finished[0], tmp_path / "tiny")
+    arguments = [a for a in tiny_run(tied_llama, text_folder, tmp_path) if not a.startswith("instruct.")]
+
+    def call(*more: str) -> tuple[int, str]:
+        code = new_language.main([*arguments, *more])
+        return code, capsys.readouterr().err
+
+    code, said = call("instruct.chat_vector=../nowhere")
+    assert code == 4 and "instruct.chat_vector: there is no folder ../nowhere" in said
+    code, said = call(f"instruct.chat_vector={tied_llama}")
+    assert code == 4 and "is the base model itself" in said and "pretrain: r" not in said
+    chat = tune_llama(tied_llama, tmp_path / "chat")
+    code, said = call(f"instruct.chat_vector={chat}", "instruct.steps=3", "instruct.max_length=64")
+    assert code == 2 and "instruct.max_length, instruct.steps would do nothing" in said
+    code, said = call(f"instruct.chat_vector={chat}", "--dry-run")
+    assert code == 0 and "less the base" in said and "instruct   run again" in said
+    code, said = call(f"instruct.chat_vector={chat}")
+    assert code == 0, said
+    assert "pretrain: reused" in said and "what sets chat apart from the base added to it" in said
+    card = (tmp_path / "tiny" / "70-export" / "README.md").read_text(encoding="utf-8")
+    assert (
+        "**Chat vector**: the difference between chat and the base" in card
+        and "Instruction tuning" not in card
+    )
+    assert str(tmp_path) not in card
+    template = (tmp_path / "tiny" / "70-export" / "chat_template.jinja").read_text(encoding="utf-8")
+    assert template == CHAT_TEMPLATE
+    moved = chat.rename(tmp_path / "moved")
+    code, said = call(f"instruct.chat_vector={moved}")
+    assert code == 0 and "instruct: reused" in said, "it counts by its content"
+    tune_llama(tied_llama, chat, size=0.02)
+    code, said = call(f"instruct.chat_vector={chat}")
+    assert code == 0 and "instruct: running" in said
+    assert new_language.main(["--config", str(tmp_path / "tiny" / "config.yaml")]) == 0

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from fastvocab.errors import DataError
 from fastvocab.evaluate import bits
 from fastvocab.evaluate.bits import Pieces
-from fastvocab.evaluate.samples import generate
 from fastvocab.model import text
+from fastvocab.model.generation import generate
 
 
 def _score(model, tok, texts: list[str], owners: list[int] | None = None, **options) -> dict:

@@ -134,6 +134,47 @@ def gradients(zero: Path) -> dict[str, Any]:
     return found
 
 
+def spoken(zero: Path) -> dict[str, Any]:
+    """Text written in the middle of training: greedily by hand and by `generation`, and the gradient around it."""
+    import torch
+
+    from fastvocab.model import checkpoint, generation, load
+
+    model, tokenizer = checkpoint.load(
+        zero, trainable=True, embeddings="new_rows", block=64, seed=3, gradient_checkpointing=True
+    )
+    model.train()
+    modes = {name: module.training for name, module in model.named_modules()}
+    ids = torch.randint(2, len(tokenizer), (1, 12), generator=torch.Generator().manual_seed(1))
+
+    def gradient() -> Any:
+        (rows,) = load.trained_rows(model).values()
+        rows.grad = None
+        model(input_ids=ids, labels=ids, attention_mask=torch.ones_like(ids)).loss.backward()
+        return rows.grad.clone()
+
+    before = gradient()
+    (written,) = generation.continuations(model, tokenizer, [ids[0].tolist()], max_new_tokens=4)
+    after = gradient()
+    same_modes = modes == {name: module.training for name, module in model.named_modules()}
+    recomputing = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    model.eval()
+    row = ids[0].tolist()
+    with torch.no_grad():
+        for _ in range(4):
+            whole = torch.tensor([row])
+            row.append(
+                int(model(input_ids=whole, attention_mask=torch.ones_like(whole)).logits[0, -1].argmax())
+            )
+    return {
+        "same_gradient": bool((before == after).all()),
+        "same_modes": same_modes,
+        "recomputing": recomputing,
+        "written": written,
+        "by_hand": [i for i in row[12:] if i not in tokenizer.all_special_ids],
+    }
+
+
 def borders(zero: Path) -> dict[str, Any]:
     """Logits of a second document in training: behind another one, and with the border between them told."""
     import torch
@@ -257,6 +298,7 @@ def main(root: Path) -> None:
           scripts=frozenset({"Cyrl"}))  # fmt: skip
     extend(zero, reference.resolve(str(base)), tokenizer, init="subtokens", seed=3)
     note(gradients, "gradients", zero)
+    note(spoken, "spoken", zero)
     note(borders, "borders", zero)
     for mode, counts in (("full", 0.9), ("new_rows", 0.9), ("full", 0.0)):
         note(trained, f"train {mode} {counts}", root, zero, corpus, mode, counts)

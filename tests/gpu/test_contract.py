@@ -90,6 +90,7 @@ def test_the_calls_are_found() -> None:
         ("fastvocab/model/load.py", "from_pretrained"),
         ("fastvocab/model/load.py", "get_peft_model"),
         ("fastvocab/model/load.py", "for_inference"),
+        ("fastvocab/model/load.py", "for_training"),
         ("fastvocab/model/extend.py", "add_new_tokens"),
         ("fastvocab/train/trainer.py", "UnslothTrainingArguments"),
     }

@@ -72,6 +72,12 @@ def test_loss_and_gradient_of_the_added_rows_are_plain_transformers_s(found: dic
         assert size > 0.1 and apart < 5e-3, "float16 against float32"
 
 
+def test_writing_in_the_middle_of_training_leaves_it_as_it_was(found: dict[str, Any]) -> None:
+    part = _part(found, "spoken")
+    assert part["same_gradient"] and part["same_modes"] and part["recomputing"]
+    assert part["written"] == part["by_hand"] != []
+
+
 def test_borders_between_documents_are_kept_in_one_row_and_not_in_several(found: dict[str, Any]) -> None:
     """Why blocks on a GPU are plain rows (`fastvocab.train.blocks`): positions of several rows part no documents."""
     part = _part(found, "borders")

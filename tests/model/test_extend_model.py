@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from fastvocab.errors import CheckpointError, ModelError
-from fastvocab.evaluate import samples
-from fastvocab.model import checkpoint, load, reference, text
+from fastvocab.model import checkpoint, generation, load, reference, text
 from fastvocab.model import extend as extending
 from fastvocab.model.extend import NewTokens, extend
 from tests.conftest import make_llama
@@ -56,7 +55,7 @@ def test_padding_rows_are_made_kept_and_never_sampled(kind: str, make, request, 
         plain.get_output_embeddings().weight[800:] = 50 * plain.get_output_embeddings().weight[:800].mean(0)
     out = plain.generate(ids[:, :8], max_new_tokens=40, do_sample=True, temperature=3.0, pad_token_id=1)
     assert int(out.max()) < 800
-    assert samples.generate(model, tokenizer, ["Мова"], max_new_tokens=5)
+    assert generation.generate(model, tokenizer, ["Мова"], max_new_tokens=5)
 
 
 def test_a_second_language_stands_on_the_first_and_both_are_kept(make, tied_llama: Path) -> None:

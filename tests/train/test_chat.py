@@ -315,6 +315,33 @@ def test_held_out_replies_take_no_more_than_their_share(instructed: Any, capsys:
     assert not [entry for entry in log if "heldout_loss" in entry]
 
 
+@pytest.mark.parametrize("mode", ["frozen", "new_rows"])
+def test_replies_are_written_on_the_way_and_change_nothing(
+    mode: str, instructed: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The last ones are what the checkpoint replies; training goes on as without them."""
+    from fastvocab.model import checkpoint, generation
+    from fastvocab.train import replies
+
+    monkeypatch.setattr(replies, "_LEAST_SECONDS", 0.0)
+    keys = ("steps=4", "evaluations=2", "evaluation_share=1", f"embeddings={mode}", "learning_rate=1e-2")
+    held = rows_of(12)[9:]
+    figures, log = instructed(rows_of(9), *keys, "sample_tokens=6", held=held)
+    written = [entry["samples"] for entry in log if "samples" in entry]
+    assert [len(samples) for samples in written] == [2, 2] and figures["evaluations"] == 2
+    told = capsys.readouterr().err
+    assert all(f"{one['prompt']} -> {one['text']}" in told for samples in written for one in samples)
+    model, tok = checkpoint.load(instructed.last)
+    asked = [held[number][0]["content"] for number in range(2)]
+    spoken = generation.generate(model, tok, asked, max_new_tokens=6, chat=True)
+    assert [one["text"] for one in written[-1]] == [" ".join(text.split()) for text in spoken]
+    assert any(one["text"] for one in written[-1])
+    assert all(" ".join(a.split()) in one["prompt"] for a, one in zip(asked, written[-1]))
+    _, without = instructed(rows_of(9), *keys, "sample_tokens=0", held=held)
+    assert not [entry for entry in without if "samples" in entry]
+    assert [e["loss"] for e in log if "loss" in e] == [e["loss"] for e in without if "loss" in e]
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_losses_are_those_of_trl(accumulate: int, instructed: Any, material: Material, tmp_path: Path,
                                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a model says: the same prompts at every point of the line, greedily, so that the points compare."""
+"""What a model says."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def generate(
     Returns:
         The new text of each, special tokens left out. Rows of the matrix that no token has are never sampled.
     """
-    ids = continuations(
-        model, tok, prompts, max_new_tokens=max_new_tokens, chat=chat, temperature=temperature
+    rows = [prompt_ids(tok, prompt, chat=chat) for prompt in prompts]
+    return decode(
+        tok, continuations(model, tok, rows, max_new_tokens=max_new_tokens, temperature=temperature)
     )
-    return decode(tok, ids)
 
 
 def decode(tok: Any, ids: list[list[int]]) -> list[str]:
@@ -37,45 +37,54 @@ def decode(tok: Any, ids: list[list[int]]) -> list[str]:
     return tok.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def continuations(
-    model: Any,
-    tok: Any,
-    prompts: Sequence[str],
-    *,
-    max_new_tokens: int,
-    chat: bool = False,
-    temperature: float = 0.0,
-) -> list[list[int]]:
-    """`generate`, as the ids of each continuation, without special tokens and padding."""
-    import torch
-
-    if not prompts or not max_new_tokens:
-        return [[] for _ in prompts]
-    rows = [_prompt_ids(tok, prompt, chat) for prompt in prompts]
-    width = max(map(len, rows))
-    pad = tok.pad_token_id if tok.pad_token_id is not None else text.bos_id(tok)
-    device = model.get_input_embeddings().weight.device
-    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
-    load.for_inference(model)
-    text.suppress_unused(model, tok)  # a base that was just loaded does not know of its own padding
-    # no autocast of its own: it would cast every weight anew for each single token (`load.reading` does it once)
-    with torch.inference_mode():
-        out = model.generate(
-            input_ids=ids,
-            attention_mask=mask,
-            max_new_tokens=max_new_tokens,
-            pad_token_id=pad,
-            **sampling,
-        )
-    special = {*tok.all_special_ids, pad}
-    return [[i for i in row if i not in special] for row in out[:, width:].tolist()]
-
-
-def _prompt_ids(tok: Any, prompt: str, chat: bool) -> list[int]:
+def prompt_ids(tok: Any, prompt: str, *, chat: bool) -> list[int]:
+    """A prompt as the model gets it: in the chat template as the user's message, or after a BOS."""
     if chat and tok.chat_template:
         message = [{"role": "user", "content": prompt}]
         shown = tok.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
         return tok(shown, add_special_tokens=False)["input_ids"]
     return [text.bos_id(tok), *text.encode(tok, [prompt])[0]]
+
+
+def continuations(
+    model: Any,
+    tok: Any,
+    rows: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    max_seconds: float | None = None,
+) -> list[list[int]]:
+    """Ids of what follows each row of ids, without special tokens and padding.
+
+    A model that is being trained is in training again afterwards, its random states untouched where ``temperature`` is
+    0.
+
+    Args:
+        max_seconds: stop, in the middle of a sentence, after so long.
+    """
+    import torch
+
+    if not rows or not max_new_tokens:
+        return [[] for _ in rows]
+    width = max(map(len, rows))
+    pad = tok.pad_token_id if tok.pad_token_id is not None else text.bos_id(tok)
+    device = model.get_input_embeddings().weight.device
+    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    text.suppress_unused(model, tok)  # a base that was just loaded does not know of its own padding
+    # what a library keeps from here (masks, rotary tables) may be used in training next
+    graph = torch.no_grad() if model.training else torch.inference_mode()
+    # no autocast of its own: it would cast every weight anew for each single token (`load.reading` does it once)
+    with load.generating(model), graph:
+        out = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=max_new_tokens,
+            max_time=max_seconds,
+            pad_token_id=pad,
+            **sampling,
+        )
+    special = {*tok.all_special_ids, pad}
+    return [[i for i in row if i not in special] for row in out[:, width:].tolist()]
