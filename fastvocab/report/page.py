@@ -86,6 +86,7 @@ def html(records: Records, name: str, *, config: str | None = None) -> str:
         samples=_samples(records),
         environment=_environment(records),
         base=facts.base(records),
+        chat=facts.chat_vector(records),
         lineage=_lineage(records),
         sources=facts.sources(records),
         config=config or _settings(records),
@@ -138,7 +139,7 @@ def _corpus(records: Records) -> dict[str, Any] | None:
 
 
 def _training(records: Records, stage: str, markup: Callable[[str], str]) -> dict[str, Any] | None:
-    if stage not in records:
+    if stage not in records or "chat_vector" in records[stage].figures:
         return None
     found = records[stage].figures
     log = _read_log(records[stage].folder / "log.jsonl")
@@ -178,6 +179,7 @@ def _training(records: Records, stage: str, markup: Callable[[str], str]) -> dic
         "facts": [
             (label, form(value)) for key, label, form in shown if (value := number(found, key)) is not None
         ],
+        "replies": _replies(log, facts.language(records)),
         "loss": markup(plots.lines(f"loss-{stage}", [loss], xlabel="step", smooth=True))
         if loss.points
         else None,
@@ -193,6 +195,17 @@ def _training(records: Records, stage: str, markup: Callable[[str], str]) -> dic
         "rates_label": "Learning rate over steps; highest: "
         + joined(f"{max(y for _, y in line.points):.1e} for the {line.label}" for line in rates),
     }
+
+
+def _replies(log: list[dict[str, Any]], language: str | None) -> list[dict[str, Any]]:
+    """What was replied on the way, as `_samples` has it, the steps in place of the points."""
+    found = [
+        (f"step {entry.get('step')}", sample)
+        for entry in log
+        for sample in entry.get("samples") or ()
+        if isinstance(sample, Mapping) and isinstance(sample.get("prompt"), str)
+    ]
+    return _prompts([(step, "", one["prompt"], str(one.get("text") or "")) for step, one in found], language)
 
 
 def _curve(log: list[dict[str, Any]], key: str, label: str) -> plots.Line:
@@ -216,22 +229,23 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 
 def _samples(records: Records) -> list[dict[str, Any]]:
     """What each point wrote to each prompt, prompts in the order in which they were given."""
-    measured = facts.points(records)
-    prompts: dict[str, dict[str, str]] = {}
-    for point, found in measured.items():
-        for sample in found.get("samples") or ():
-            if isinstance(sample, Mapping) and isinstance(sample.get("prompt"), str):
-                text = str(sample.get("text") or "")
-                prompts.setdefault(sample["prompt"], {})[point] = text.removeprefix(sample["prompt"])
-    language = facts.language(records)
+    said = [
+        (point, _POINT.get(point, ""), sample["prompt"], str(sample.get("text") or ""))
+        for point, found in facts.points(records).items()
+        for sample in found.get("samples") or ()
+        if isinstance(sample, Mapping) and isinstance(sample.get("prompt"), str)
+    ]
+    return _prompts(said, facts.language(records))
+
+
+def _prompts(said: list[tuple[str, str, str, str]], language: str | None) -> list[dict[str, Any]]:
+    """(who, what that is, prompt, text) by prompt, the prompt itself left out of the text."""
+    prompts: dict[str, list[tuple[str, str, str, str | None]]] = {}
+    for who, gloss, prompt, text in said:
+        alone = text.removeprefix(prompt)
+        prompts.setdefault(prompt, []).append((who, gloss, alone, _lang(alone, language)))
     return [
-        {
-            "prompt": prompt,
-            "lang": _lang(prompt, language),
-            "texts": [
-                (point, _POINT.get(point, ""), text, _lang(text, language)) for point, text in texts.items()
-            ],
-        }
+        {"prompt": prompt, "lang": _lang(prompt, language), "texts": texts}
         for prompt, texts in prompts.items()
     ]
 

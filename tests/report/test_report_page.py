@@ -225,3 +225,30 @@ def test_evaluations_on_the_way_are_drawn(tmp_path):
             log.write(json.dumps(entry) + "\n")
     outline = Outline(page.write(run).read_text(encoding="utf-8"))
     assert "at the end: 1.600 in the new language and 1.300 in the original language" in outline.text
+
+
+def test_replies_on_the_way_are_shown_as_text_by_step(tmp_path):
+    folder = make(tmp_path / "run")
+    with (folder / "50-instruct" / "log.jsonl").open("a", encoding="utf-8") as log:
+        for step in (20, 40):
+            written = [
+                {"prompt": "Що таке мова?", "text": f"Мова <b>{step}</b>"},
+                {"prompt": "?", "text": ""},
+                "no",
+            ]
+            log.write(json.dumps({"step": step, "heldout_loss": 2.5, "samples": written}) + "\n")
+    text = page.write(folder).read_text(encoding="utf-8")
+    assert "Replies to held-out conversations on the way" in text and "<h3>step 40</h3>" in text
+    assert 'lang="uk">Мова &lt;b&gt;40&lt;/b&gt;' in text and "<b>" not in text
+
+
+def test_a_chat_vector_is_no_training(tmp_path):
+    chat = {
+        "name": "/srv/models/Chat-7B",
+        "folder": "/srv/models/Chat-7B",
+        "commit": None,
+        "fingerprint": "c" * 64,
+    }
+    folder = make(tmp_path / "run", log=False, changes={"instruct": {"chat_vector": chat}})
+    text = page.write(folder).read_text(encoding="utf-8")
+    assert "Instruction tuning" not in text and "Chat-7B, <code>cccc" in text and "/srv/models" not in text
