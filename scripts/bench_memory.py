@@ -57,9 +57,10 @@ def train(keys: list[str]) -> dict[str, dict[str, Any]]:
     """Figures of the recipe's stages up to pretraining."""
     from fastvocab.config import load
     from fastvocab.recipes import new_language
+    from fastvocab.recipes.embedded import EMBEDDED
     from fastvocab.run import Run
 
-    run = Run(load(None, keys, defaults=new_language.EMBEDDED))
+    run = Run(load(None, keys, defaults=EMBEDDED))
     with run.open():
         records = run.execute(new_language.steps(run)[:4])
     return {name: record.figures for name, record in records.items()}
@@ -69,8 +70,8 @@ def measure(base: str, mode: str, runs: Path, more: list[str]) -> tuple[int, int
     """(measured, planned) bytes at the peak of pretraining."""
     from fastvocab.config import load
     from fastvocab.plan import device, memory, outlook, sizes
-    from fastvocab.recipes import common
-    from fastvocab.recipes.new_language import EMBEDDED
+    from fastvocab.recipes import given
+    from fastvocab.recipes.embedded import EMBEDDED
 
     keys = [
         f"runs={runs}", f"name={mode}", f"model.base={base}", f"pretrain.embeddings={mode}", "pretrain.steps=3",
@@ -78,7 +79,7 @@ def measure(base: str, mode: str, runs: Path, more: list[str]) -> tuple[int, int
     ]  # fmt: skip
     figures = alone(train, keys)
     config = load(None, keys, defaults=EMBEDDED)
-    ahead = outlook.look(config, common.base(config), device.cpu())
+    ahead = outlook.look(config, given.base(config), device.cpu())
     new = figures["extend"]["tokens"] - figures["extend"]["base_tokens"]
     found = sizes.of(ahead.architecture, config.pretrain.lora, new, ahead.tokens)
     planned = memory.of_stage(config, found, device.cpu(), "pretrain")

@@ -28,7 +28,7 @@ from bench_material import write_language
 from fastvocab import files
 from fastvocab.control.compare import EXTENDED, Spent
 from fastvocab.outcome import ARMS
-from fastvocab.recipes.new_language import EMBEDDED
+from fastvocab.recipes.embedded import EMBEDDED
 from fastvocab.run import read_records
 
 Figures = dict[str, Any]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +15,13 @@ import typer
 from fastvocab import console, processes
 from fastvocab.config import Config, describe
 from fastvocab.config import load as load_config
-from fastvocab.config.models import Section
-from fastvocab.corpus import chat as chat_reader
-from fastvocab.corpus import provenance
-from fastvocab.corpus.packages import package_info
-from fastvocab.corpus.split import held_out
-from fastvocab.errors import ConfigError, DataError, FastvocabError, ModelError, ResourceError, Stopped
-from fastvocab.model import load, reference
-from fastvocab.model.reference import Base
+from fastvocab.errors import ConfigError, FastvocabError, ResourceError, Stopped
+from fastvocab.model import load
 from fastvocab.plan import bases, checks
 from fastvocab.plan import device as devices
-from fastvocab.recipes import planning
-from fastvocab.run import Context, Record, Run, Step
+from fastvocab.recipes import given, planning
+from fastvocab.run import Record, Run, Step
 
-#: Settings that change how a stage is made, not what comes out.
-_IMMATERIAL = {"save_minutes", "save_steps", "keep_saves"}
-#: Those of one stage alone (evaluate.tasks is another matter).
-_IMMATERIAL_OF = {
-    "corpus": {"executor", "tasks", "workers", "memory_gb", "slurm"},
-    "instruct": {"chat_vector"},  # it counts by its content (`chat_vector_files`)
-}
-#: Share of chat rows kept from training, for the samples.
-_HELDOUT_CHAT = 0.03
-#: Files of a base that its tokenizer is read from.
-_TOKENIZER_FILES = (
-    "tokenizer*.json", "*.model", "*.tiktoken", "tekken.json", "vocab.*", "merges.txt", "added_tokens.json",
-    "special_tokens_map.json", "*.jinja", "chat_template.json", "additional_chat_templates/*.jinja",
-)  # fmt: skip
-#: Keys of tokenizer_config.json that tell of the machine it was written on.
-_OF_THE_MACHINE = {"name_or_path", "is_local", "local_files_only", "tokenizer_file", "vocab_file",
-                   "transformers_version"}  # fmt: skip
 _STOPPED = "stopped; nothing finished is lost: type the same command again"
 #: A wrong option or a missing argument. Typer brings its own click, whose class has no public name.
 _UsageError: Any = typer.BadParameter.__bases__[0]
@@ -73,166 +47,6 @@ def configure(
             return config
         raise ConfigError("corpus.train is missing", fix="name your text: corpus.train='data/*.txt'")
     return load_config(path, overrides, defaults=embedded)
-
-
-@cache
-def _resolve(name: str) -> Base:
-    return reference.resolve(name)
-
-
-def base(config: Config) -> Base:
-    """The base model of a run, found once."""
-    return _resolve(config.model.base)
-
-
-def tokenizer_settings(config: Config) -> dict[str, Any]:
-    """What the tokenizer stage takes from the configuration."""
-    section = config.tokenizer
-    auto = section.new_tokens == "auto"
-    return {
-        "new_tokens": section.new_tokens,
-        "method": section.method,
-        "sentencepiece": section.sentencepiece,
-        "pretokenizer": section.pretokenizer,
-        "max_bytes": int(section.sample_mb * 1e6),
-        "config": base(config).config,
-        "training_tokens": training_tokens(config) if auto else None,
-    }
-
-
-def tokenizer_files(config: Config) -> list[dict[str, Any]]:
-    """The base's tokenizer and chat template as a stage's sources: they are no part of its fingerprint.
-
-    By content, so that another machine's copy is the same; of tokenizer_config.json by what it says of the tokenizer.
-    """
-    folder = base(config).tokenizer_folder
-    entries = []
-    for path in sorted({path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)}):
-        name, content = path.relative_to(folder).as_posix(), path.read_bytes()
-        digest = hashlib.sha256(_settings(content) if name == "tokenizer_config.json" else content)
-        entries.append(
-            {"path": name, "bytes": len(content), "sha256": digest.hexdigest(), "role": f"base {name}"}
-        )
-    return entries
-
-
-def chat_vector_files(config: Config) -> list[dict[str, Any]]:
-    """The model of ``instruct.chat_vector`` as a stage's source, by its fingerprint.
-
-    Raises:
-        DataError: it is not on this machine.
-    """
-    try:
-        chat = bases.find_chat(config, fetch=False)
-    except ModelError as error:
-        raise DataError(error.message, rule=error.rule, fix=error.fix) from error
-    if chat is None:
-        raise DataError(f"instruct.chat_vector: {config.instruct.chat_vector} is not on this machine")
-    size = sum(path.stat().st_size for path in chat.folder.glob("*.safetensors"))
-    return [{"path": chat.name, "bytes": size, "sha256": chat.fingerprint, "role": "chat_vector"}]
-
-
-def _settings(content: bytes) -> bytes:
-    try:
-        kept = {key: value for key, value in json.loads(content).items() if key not in _OF_THE_MACHINE}
-    except (ValueError, AttributeError):  # damaged: whoever reads it will say so
-        return content
-    return json.dumps(kept, sort_keys=True).encode()
-
-
-def training_tokens(config: Config) -> int | None:
-    """Tokens of the new language that pretraining will see, None for one pass over the text.
-
-    For a budget in minutes an estimate, good to a factor of two: there is no model yet to measure.
-    """
-    from fastvocab.model import speed
-    from fastvocab.tokenizer.size import Cost
-    from fastvocab.train.loop import batch_size
-
-    section = config.pretrain
-    limits: list[float] = []
-    if section.tokens is not None:
-        limits.append(section.tokens)
-    if section.steps is not None:
-        limits.append(section.steps * batch_size(section) * section.accumulate * section.block)
-    cost = Cost.read(base(config).config)
-    if section.minutes is not None and cost is not None:
-        limits.append(section.minutes * 60 * speed.tokens_per_second(cost.of_token(0)))
-    share = 1 - section.replay if config.corpus.replay else 1.0
-    return int(min(limits) * share) if limits else None
-
-
-def chat(
-    config: Config, *, heldout: bool, replay: bool = False, dropped: Counter[str] | None = None
-) -> Iterator[dict[str, Any]]:
-    """Chat rows for training, or those held out by a hash of the conversation; none where there is no chat data.
-
-    Args:
-        replay: those of ``instruct.replay``, in place of ``instruct.train``.
-        dropped: filled while they are taken: rows of the sources that are not usable, by reason.
-    """
-    sources = config.instruct.replay if replay else config.instruct.train
-    if not sources:
-        return
-    for row in chat_reader.chat_rows(sources, dropped=dropped):
-        if held_out("\n".join(m["content"] for m in row["messages"]), _HELDOUT_CHAT) == heldout:
-            yield row
-
-
-def packages(sources: Iterable[str]) -> dict[str, Any]:
-    """``{"packages": [...]}`` with licences, of those sources that are packages."""
-    return {"packages": [package_info(source) for source in sources if source.startswith("package:")]}
-
-
-def step(
-    name: str,
-    section: Section,
-    work: Callable[[Path, Context], dict[str, Any]],
-    *,
-    reads: tuple[str, ...] = (),
-    together: bool = False,
-    sources: Mapping[str, Sequence[str]] | None = None,
-    base: Config | None = None,
-    files: Callable[[], list[dict[str, Any]]] | None = None,
-    **more: Any,
-) -> Step:
-    """A `Step` whose settings are a section of the configuration and ``more``.
-
-    Args:
-        sources: outside text by the key that names it; it counts by its content, not by where it lies.
-        files: other files from outside, as `Step.sources` has them.
-    """
-    given = sources or {}
-    settings = (
-        section.model_dump(mode="json", exclude=_IMMATERIAL | _IMMATERIAL_OF.get(name, set()) | set(given))
-        | more
-    )
-    config = base
-
-    def timed(folder: Path, context: Context) -> dict[str, Any]:
-        from fastvocab.model import load
-
-        before = load.seconds_importing()
-        figures = work(folder, context)
-        return {**figures, "seconds_importing": round(load.seconds_importing() - before, 2)}
-
-    def describe_sources() -> list[dict[str, Any]]:
-        return [
-            {**entry, "role": role}
-            for role, text in given.items()
-            if text
-            for entry in provenance.describe(text)
-        ] + (files() if files else [])
-
-    return Step(
-        name,
-        settings,
-        timed,
-        reads,
-        describe_sources if given or files else None,
-        (lambda: _resolve(config.model.base).record()) if config is not None else None,
-        together,
-    )
 
 
 def main(
@@ -409,7 +223,7 @@ def finish(run: Run, records: dict[str, Record], seconds: float) -> None:
     console.say()
     show_table(records)
     console.say()
-    taken = packages([run.config.model.base])["packages"]
+    taken = given.packages([run.config.model.base])["packages"]
     for name in ("corpus", "instruct"):
         taken += records[name].figures.get("packages", []) if name in records else []
     for package in taken:

@@ -16,29 +16,10 @@ from typing import Any
 from fastvocab.config import Config
 from fastvocab.config.models import TrainSection
 from fastvocab.plan import bases
-from fastvocab.recipes import common, planning
+from fastvocab.recipes import common, given, planning
+from fastvocab.recipes.embedded import EMBEDDED
 from fastvocab.run import Context, Run, Step
 from fastvocab.train.instruct import template_text
-
-#: The embedded default: everything from ordinary packages, sized for two CPU cores and ten minutes.
-EMBEDDED: dict[str, Any] = {
-    "name": "smollm2-ukrainian",
-    "corpus": {"train": "package:ua-gec", "replay": "package:pydoc-topics", "language": "uk"},
-    "tokenizer": {"new_tokens": 8000},
-    # on two cores 40,000 take 15 s longer, in which training gains more than they do
-    "extend": {"calibration_bytes": 10_000},
-    # steps of 256 tokens: in a few minutes that is some hundred of them instead of some dozen
-    "pretrain": {
-        "minutes": 3.6,
-        "save_minutes": 1,
-        "embeddings": "new_rows",
-        "learning_rate": 2e-3,
-        "block": 256,
-        "batch": 1,
-    },
-    "instruct": {"train": "package:chatterbot-corpus/ukrainian", "minutes": 0.5, "save_minutes": 1},
-    "evaluate": {"heldout_bytes": 16_000, "replay_bytes": 6_000, "sample_tokens": 24},
-}
 
 
 def configure(path: Path | None, overrides: list[str], *, need_text: bool = True) -> Config:
@@ -63,14 +44,14 @@ def steps(run: Run) -> list[Step]:
         unsloth()  # it asks to be imported before transformers, which the proofs use
         text = context.inputs["corpus"]
         return build(
-            common.base(config).tokenizer_folder,
+            given.base(config).tokenizer_folder,
             text / "train.jsonl",
             folder,
             heldout=text / "heldout.jsonl",
             replay=text / "replay_heldout.jsonl",
             scripts=frozenset(context.figures["corpus"]["target_scripts"]),
             seed=seed,
-            **common.tokenizer_settings(config),
+            **given.tokenizer_settings(config),
         )
 
     def extend(folder: Path, context: Context) -> dict[str, Any]:
@@ -79,7 +60,7 @@ def steps(run: Run) -> list[Step]:
         text = context.inputs["corpus"]
         return extend(
             folder,
-            common.base(config),
+            given.base(config),
             context.inputs["tokenizer"],
             init=config.extend.init,
             descriptions=config.extend.descriptions,
@@ -98,36 +79,33 @@ def steps(run: Run) -> list[Step]:
         from fastvocab.train.pretrain import pretrain
 
         before, text = context.inputs["extend"], context.inputs["corpus"]
-        planning.require_memory(config, common.base(config), context.figures["extend"], "pretrain")
+        planning.require_memory(config, given.base(config), context.figures["extend"], "pretrain")
         return pretrain(folder, previous=before, corpus=text, **training(config.pretrain, context))
 
     def instruct(folder: Path, context: Context) -> dict[str, Any]:
+        before = context.inputs["pretrain"]
+        if (chat := bases.find_chat(config, fetch=True)) is not None:
+            from fastvocab.model.chat_vector import add
+
+            template = template_text(config.instruct)
+            return add(folder, previous=before, chat=chat, template=template, seed=seed)
         from fastvocab.train.instruct import instruct
 
         data: dict[str, Any] = {
-            "previous": context.inputs["pretrain"],
-            "rows": lambda dropped: common.chat(config, heldout=False, dropped=dropped),
-            "replay": lambda dropped: common.chat(config, heldout=False, replay=True, dropped=dropped),
-            "heldout": lambda _: common.chat(config, heldout=True),
+            "rows": lambda dropped: given.chat(config, heldout=False, dropped=dropped),
+            "replay": lambda dropped: given.chat(config, heldout=False, replay=True, dropped=dropped),
+            "heldout": lambda _: given.chat(config, heldout=True),
         }
-        packages = common.packages([*config.instruct.train, *config.instruct.replay])
-        return packages | instruct(folder, **data, **training(config.instruct, context))
-
-    def chat_vector(folder: Path, context: Context) -> dict[str, Any]:
-        from fastvocab.model.chat_vector import add
-
-        chat = bases.find_chat(config, fetch=True)
-        assert chat is not None, "there is no such stage without one"
-        template = template_text(config.instruct)
-        return add(folder, previous=context.inputs["pretrain"], chat=chat, template=template, seed=seed)
+        packages = given.packages([*config.instruct.train, *config.instruct.replay])
+        return packages | instruct(folder, previous=before, **data, **training(config.instruct, context))
 
     def evaluate(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.control.stage import evaluate_with_control
         from fastvocab.evaluate.stage import evaluate
 
-        measured: dict[str, Any] = {"base": common.base(config), "corpus": context.inputs["corpus"]}
+        measured: dict[str, Any] = {"base": given.base(config), "corpus": context.inputs["corpus"]}
         measured |= {"section": config.evaluate, "points": {name: context.inputs[name] for name in points}}
-        measured["questions"] = [row["messages"][0]["content"] for row in common.chat(config, heldout=True)]
+        measured["questions"] = [row["messages"][0]["content"] for row in given.chat(config, heldout=True)]
         if not config.evaluate.control:
             return evaluate(folder, **measured, **precision)
         measured |= {"tokenizer": context.inputs["tokenizer"], "pretrain": config.pretrain}
@@ -140,39 +118,25 @@ def steps(run: Run) -> list[Step]:
         return export(folder, source=context.inputs[last], records=run.records)
 
     known: dict[str, Any] = {"base": config, **precision}
-    words: dict[str, Any] = {"files": lambda: common.tokenizer_files(config), "seed": seed}
+    words: dict[str, Any] = {"files": lambda: given.tokenizer_files(config), "seed": seed}
     said: dict[str, Any] = {"sources": {"descriptions": config.extend.descriptions or ()}}
-    given = {"train": config.corpus.train, "replay": config.corpus.replay}
+    texts = {"train": config.corpus.train, "replay": config.corpus.replay}
     line = [
-        common.step("corpus", config.corpus, corpus, sources=given),
-        common.step("tokenizer", config.tokenizer, tokenizer, reads=("corpus",), base=config, **words),
-        common.step("extend", config.extend, extend, reads=("corpus", "tokenizer"), **said, **known),
-        common.step(
-            "pretrain", config.pretrain, pretrain, reads=("corpus", "extend"), together=True, **known
-        ),
+        given.step("corpus", config.corpus, corpus, sources=texts),
+        given.step("tokenizer", config.tokenizer, tokenizer, reads=("corpus",), base=config, **words),
+        given.step("extend", config.extend, extend, reads=("corpus", "tokenizer"), **said, **known),
+        given.step("pretrain", config.pretrain, pretrain, reads=("corpus", "extend"), together=True, **known),
     ]
     points = ["extend", "pretrain"]
-    if chats := config.instruct.train:
-        told = {"train": chats, "replay": config.instruct.replay}
-        chat: dict[str, Any] = {"sources": told, "template_text": template_text(config.instruct)}
-        line.append(
-            common.step(
-                "instruct", config.instruct, instruct, reads=("pretrain",), together=True, **chat, **known
-            )
-        )
-        points.append("instruct")
-    elif config.instruct.chat_vector:
-        theirs: dict[str, Any] = {"files": lambda: common.chat_vector_files(config)}
-        theirs |= {"template_text": template_text(config.instruct)}
-        line.append(
-            common.step("instruct", config.instruct, chat_vector, reads=("pretrain",), **theirs, **known)
-        )
+    if config.instruct.train or config.instruct.chat_vector:
+        told = given.chat_sources(config)
+        line.append(given.step("instruct", config.instruct, instruct, reads=("pretrain",), **told, **known))
         points.append("instruct")
     last = points[-1]
     reads = ("corpus", *(["tokenizer"] if config.evaluate.control else []), *points)
-    line.append(common.step("evaluate", config.evaluate, evaluate, reads=reads, **known))
+    line.append(given.step("evaluate", config.evaluate, evaluate, reads=reads, **known))
     if config.export.to:
-        line.append(common.step("export", config.export, export, reads=(last, "evaluate"), base=config))
+        line.append(given.step("export", config.export, export, reads=(last, "evaluate"), base=config))
     return line
 
 
