@@ -24,8 +24,8 @@ from fastvocab.train.budget import batch_size, recomputes
 _LIBRARIES = {"cpu": 1_300_000_000, "gpu": 800_000_000}
 #: What allocators take beside what is asked for, of activations: 1.20 and 1.24 at 1,024 and 2,048 tokens (SmolLM2).
 _SLACK = 1.22
-#: Tokens whose logits an evaluation on the way holds, and bytes of each logit: 16-bit, float32 twice (`nats`).
-_EVALUATED, _EVALUATED_BYTES = 1024, 10
+#: Logits that an evaluation on the way holds, and bytes of each: 16-bit, float32 twice (`fastvocab.model.nats`).
+_EVALUATED, _EVALUATED_BYTES = 2**24, 10
 #: Elements of a chunk of logits in training (`fastvocab.model.new_rows.CHUNK`).
 _CHUNK = 128 * 1024 * 1024
 #: Bytes of one layer's attention weights up to which they are kept (`fastvocab.train.cpu_kernels`).
@@ -98,7 +98,7 @@ def parts(sizes: Sizes, training: Training, device: Device) -> dict[str, int]:
     )
     found["optimizer"] = moments
     activations, logits = _activations(sizes, training, device), _logits(sizes, training)
-    evaluation = _EVALUATED * sizes.rows * _EVALUATED_BYTES if training.evaluated else 0
+    evaluation = _EVALUATED * _EVALUATED_BYTES if training.evaluated else 0
     found["activations"] = activations
     found["logits"] = max(logits, evaluation - activations)
     return found

@@ -57,6 +57,23 @@ def test_states_times_the_head_are_the_models_logits(changed: tuple[Any, Any, st
     torch.testing.assert_close(found, _logits(model, pieces), atol=0.05, rtol=0.05)
 
 
+def test_nats_are_those_of_the_models_own_logits(
+    changed: tuple[Any, Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted a few logits at a time, from the states in front of the head."""
+    model, task, _ = changed
+    pieces = [ids[: 8 + 5 * n] for n, ids in enumerate(task.pieces(task.target)[:4])]
+    monkeypatch.setattr("fastvocab.model.nats.CHUNK", 832 * 3)
+    counted = [[n % 3 != 1 for n in range(len(ids))] for ids in pieces]
+    for chosen in (None, counted):
+        for ids, keep, found in zip(pieces, counted, nats(model, pieces, chosen), strict=True):
+            each = torch.nn.functional.cross_entropy(
+                _logits(model, [ids]), torch.tensor(ids[1:]), reduction="none"
+            )
+            wanted = each if chosen is None else each[torch.tensor(keep[1:])]
+            assert found == pytest.approx(float(wanted.double().sum()), rel=0.02), "bfloat16 products"
+
+
 def test_new_tokens_get_their_share_of_the_models_own_probability(changed: tuple[Any, Any, str]) -> None:
     model, task, _ = changed
     notes = begun(model, task).notes

@@ -91,7 +91,7 @@ def test_constants_are_those_of_the_modules_that_train() -> None:
     from fastvocab.train import cpu_kernels
 
     assert (memory._CHUNK, memory._SCORES) == (new_rows.CHUNK, cpu_kernels._MOST_SCORES)
-    assert (memory._EVALUATED, sizes.PLAIN_RANK) == (nats._BATCH_TOKENS, arms._RANK)
+    assert (memory._EVALUATED, sizes.PLAIN_RANK) == (nats.CHUNK, arms._RANK)
 
 
 def test_where_nothing_helps_it_is_said() -> None:
