@@ -70,6 +70,7 @@ def test_loss_and_gradient_of_the_added_rows_are_plain_transformers_s(found: dic
         ours, theirs, apart, size = part[mean]
         assert ours == pytest.approx(theirs, rel=1e-3)
         assert size > 0.1 and apart < 5e-3, "float16 against float32"
+    assert part["nats"] == pytest.approx(part["plain_nats"], rel=2e-3) and part["training"]
 
 
 def test_writing_in_the_middle_of_training_leaves_it_as_it_was(found: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from fastvocab.plan import device, memory, outlook, sizes
 from tests.plan.test_sizes import QWEN2_7B
 
 #: Less to do before training starts; what it takes then is the same.
-QUICK = ("tokenizer.new_tokens=2000", "tokenizer.sample_mb=0.5", "pretrain.steps=2", "pretrain.evaluations=1")
+QUICK = ("tokenizer.new_tokens=2000", "pretrain.steps=2", "pretrain.evaluations=1")
 A100 = device.find("A100-80GB")
 T4 = device.find("T4")
 
@@ -142,11 +142,12 @@ def test_the_gpu_that_nvidia_smi_shows(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "mode"), [("smollm2", "new_rows"), ("qwen2", "full"), ("gemma", "frozen")])
-def test_measured_peaks(model: str, mode: str) -> None:
+def test_measured_peaks(model: str, mode: str, text_folder: Path) -> None:
     """Runs of three families up to pretraining, in processes of their own."""
+    text = (f"corpus.train={text_folder / 'uk.jsonl'}", f"corpus.replay={text_folder / 'en.jsonl'}")
     script = Path(__file__).parents[2] / "scripts" / "bench_memory.py"
     done = subprocess.run(
-        [sys.executable, str(script), "--json", "--models", model, "--modes", mode, "--", *QUICK],
+        [sys.executable, str(script), "--json", "--models", model, "--modes", mode, "--", *QUICK, *text],
         capture_output=True, text=True, check=False, timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
