@@ -59,22 +59,14 @@ Line = tuple[str, str, str, bool]
 
 def load(folder: str, four_bit: str) -> dict[str, Any]:
     """A checkpoint in this process: its probe against what was saved, and a few tokens after one prompt."""
-    import torch
-
-    from fastvocab.model import checkpoint, probe
+    from fastvocab.model import checkpoint, generation, probe
     from fastvocab.model import load as loader
 
     model, tokenizer = checkpoint.load(folder, load_in_4bit=four_bit == "4-bit")
     saved = files.read_json(Path(folder) / "fastvocab.json")["probe"]
     now = probe.take(model, saved["ids"])
     pairs = zip(now["logits"], saved["logits"])
-    loader.for_inference(model)
-    ids = torch.tensor([saved["ids"][:8]], device=model.get_input_embeddings().weight.device)
-    with torch.inference_mode():
-        made = model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False,
-            pad_token_id=tokenizer.eos_token_id,
-        )  # fmt: skip
+    (made,) = generation.continuations(model, tokenizer, [saved["ids"][:8]], max_new_tokens=8)
     return {
         "apart": max(abs(a - b) for row in pairs for a, b in zip(*row)),
         "bitwise": now["sha256"] == saved["sha256"],
@@ -82,7 +74,7 @@ def load(folder: str, four_bit: str) -> dict[str, Any]:
             model.get_base_model() if hasattr(model, "get_base_model") else model
         ),
         "precision": loader.precision(model),
-        "ids": made[0].tolist(),
+        "ids": made,
     }
 
 
