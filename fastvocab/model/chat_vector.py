@@ -23,10 +23,11 @@ from fastvocab.model.reference import Base
 KEY = "instruct.chat_vector"
 _RULE = "it has to be tuned from the base model, with the same tokens"
 _FIX = f"{KEY}=DIR of a chat model that was made from this very base; or tune on conversations: instruct.train=FILE"
-#: Settings of a configuration in which both models must agree, or an adapter means something else on the other.
+#: Settings of a configuration in which both models must agree, or an adapter means something else on the other. Not
+#: rms_norm_eps: files of one family differ in it (1e-5 and 1e-6), and nothing depends on it.
 _ALIKE = (
     "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-    "num_key_value_heads", "head_dim", "hidden_act", "rope_parameters", "rms_norm_eps", "attention_bias", "mlp_bias",
+    "num_key_value_heads", "head_dim", "hidden_act", "rope_parameters", "attention_bias", "mlp_bias",
     "sliding_window", "tie_word_embeddings",
 )  # fmt: skip
 #: Weights of two unrelated models differ by the root of two of their own size, those of a model and its tuned

@@ -150,9 +150,9 @@ def test_what_was_not_tuned_from_the_base_is_refused(
     wide = refusal(make_llama(tmp_path / "wide", width=128))
     assert "width is 128, the base's 64" in wide and "intermediate is 256" in wide
     rope = shutil.copytree(chat, tmp_path / "rope")
-    _edit(rope, rope_parameters={"rope_type": "default", "rope_theta": 5e5}, rms_norm_eps=1e-5)
+    _edit(rope, rope_parameters={"rope_type": "default", "rope_theta": 5e5}, hidden_act="gelu")
     both = refusal(rope)
-    assert "rope_parameters is" in both and "rms_norm_eps is 1e-05, the base's 1e-06" in both
+    assert "rope_parameters is" in both and "hidden_act is gelu, the base's silu" in both
     tokenizer = AutoTokenizer.from_pretrained(chat)
     tokenizer.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
     more = shutil.copytree(chat, tmp_path / "more")
