@@ -18,7 +18,7 @@ from fastvocab.errors import CheckpointError, ConfigError, ModelError, ResourceE
 from fastvocab.files import read_json
 from fastvocab.model import manifest, reference
 from fastvocab.plan import bases
-from fastvocab.recipes import common, new_language
+from fastvocab.recipes import common, given, new_language
 from fastvocab.run import Record, Run, last_checkpoint, records_around
 from fastvocab.train.stage import own_adapter
 from tests.conftest import tiny_run
@@ -128,7 +128,7 @@ def test_the_plan_shows_and_the_stages_record_the_adapter_that_is_used(
 def test_the_base_s_tokenizer_and_chat_template_count_and_its_place_does_not(
     name: str, counts: bool, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(common, "_resolve", reference.resolve)
+    monkeypatch.setattr(given, "_resolve", reference.resolve)
 
     def key(base: Path) -> str:
         run = Run(load(None, [f"model.base={base}", f"runs={tmp_path / 'runs'}"]))

@@ -24,7 +24,7 @@ KEY = "instruct.chat_vector"
 _RULE = "it has to be tuned from the base model, with the same tokens"
 _FIX = f"{KEY}=DIR of a chat model that was made from this very base; or tune on conversations: instruct.train=FILE"
 #: Settings of a configuration in which both models must agree, or an adapter means something else on the other. Not
-#: rms_norm_eps: files of one family differ in it (1e-5 and 1e-6), and nothing depends on it.
+#: rms_norm_eps: 1e-5 or 1e-6 makes no other model.
 _ALIKE = (
     "model_type", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "head_dim", "hidden_act", "rope_parameters", "attention_bias", "mlp_bias",
@@ -153,7 +153,7 @@ def _difference(base: Path, chat: Path) -> float | None:
 def _tokenizer(previous: Path, chat: Base, template: str | None) -> Any:
     """The checkpoint's tokenizer with the marks and the template of a conversation that ``chat`` was tuned on."""
     own, theirs = text.tokenizer(previous), text.tokenizer(chat.folder)
-    known = own.get_vocab()
+    known, count = own.get_vocab(), len(own)
     _refuse(
         chat,
         [
@@ -175,7 +175,7 @@ def _tokenizer(previous: Path, chat: Base, template: str | None) -> Any:
     for name in ("eos_token", "pad_token"):
         if (token := getattr(theirs, name)) is not None:
             setattr(own, name, token)
-    assert len(own) == len(known), "all of its tokens were there"
+    assert len(own) == count, "all of its tokens were there"
     return own
 
 

@@ -24,7 +24,8 @@ A save inside a stage adds the trainer's state (`fastvocab.train.saves`), a stag
 ``lora``             r, alpha, dropout, targets; null: no adapter
 ``embeddings``       what trained: full, new_rows, frozen
 ``dtype``            of the layers' live weights when saved; ``load_in_4bit`` likewise
-``lineage``          what it comes from, oldest first: stage, digest of that checkpoint's manifest, tokens trained on;
+``lineage``          what it comes from, oldest first: stage, digest of that checkpoint's manifest, tokens trained on,
+                     and the base's fingerprint where it stood on another one (`fastvocab.model.chat_vector`);
                      of a folder of another tool (stage "adopted") what was found in it
 ``probe``            ids, digest of their logits, and some of the logits, to check a reload (`fastvocab.model.probe`)
 ``files``            path, bytes, sha256 of every other file

@@ -37,8 +37,8 @@ def glance(config: Config) -> Base | None:
 def _found(
     name: str, find: Callable[[str], Base], *, absent_is_none: bool, key: str = "model.base"
 ) -> Base | None:
+    _check_mistyped(name, key)
     try:
-        _check_mistyped(name)
         return find(name)
     except ModelError as error:
         if absent_is_none and ("not built yet" in str(error) or "Hub" in str(error)):
@@ -47,7 +47,7 @@ def _found(
         raise ModelError(message or "", rule=error.rule, fix=fix) from error
 
 
-def _check_mistyped(name: str) -> None:
+def _check_mistyped(name: str, key: str) -> None:
     """``runs/x`` looks like a name on the Hub. Where there is a folder ``runs``, it is none."""
     path = Path(name)
     if name.startswith((".", "/", "~", "package:")) or name.count("/") != 1 or "@" in name or path.exists():
@@ -56,7 +56,7 @@ def _check_mistyped(name: str) -> None:
         near = get_close_matches(path.name, [p.name for p in path.parent.iterdir() if p.is_dir()], 1)
         hint = f"did you mean {path.parent / near[0]}?" if near else "check the path"
         raise ModelError(
-            f"model.base: there is no {path.name} in the folder {path.parent}",
+            f"{key}: there is no {path.name} in the folder {path.parent}",
             fix=f"{hint} (for a model of that name on the Hub: {name}@main)",
         )
 

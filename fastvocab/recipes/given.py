@@ -67,18 +67,17 @@ def tokenizer_settings(config: Config) -> dict[str, Any]:
     }
 
 
-def tokenizer_files(config: Config) -> list[dict[str, Any]]:
-    """The base's tokenizer and chat template as a stage's sources: they are no part of its fingerprint.
+def tokenizer_files(model: Base, role: str) -> list[dict[str, Any]]:
+    """A model's tokenizer and chat template as a stage's sources: they are no part of its fingerprint.
 
     By content, so that another machine's copy is the same; of tokenizer_config.json by what it says of the tokenizer.
     """
-    folder = base(config).tokenizer_folder
-    entries = []
+    folder, entries = model.tokenizer_folder, []
     for path in sorted({path for pattern in _TOKENIZER_FILES for path in folder.glob(pattern)}):
         name, content = path.relative_to(folder).as_posix(), path.read_bytes()
         digest = hashlib.sha256(_settings(content) if name == "tokenizer_config.json" else content)
         entries.append(
-            {"path": name, "bytes": len(content), "sha256": digest.hexdigest(), "role": f"base {name}"}
+            {"path": name, "bytes": len(content), "sha256": digest.hexdigest(), "role": f"{role} {name}"}
         )
     return entries
 
@@ -146,7 +145,7 @@ def chat_sources(config: Config) -> dict[str, Any]:
 
 
 def _chat_model(config: Config) -> list[dict[str, Any]]:
-    """The model of ``instruct.chat_vector`` as a stage's source, by its fingerprint.
+    """The model of ``instruct.chat_vector`` as a stage's sources: its fingerprint, tokenizer and template.
 
     Raises:
         DataError: it is not on this machine.
@@ -158,7 +157,8 @@ def _chat_model(config: Config) -> list[dict[str, Any]]:
     if chat is None:
         raise DataError(f"instruct.chat_vector: {config.instruct.chat_vector} is not on this machine")
     size = sum(path.stat().st_size for path in chat.folder.glob("*.safetensors"))
-    return [{"path": chat.name, "bytes": size, "sha256": chat.fingerprint, "role": "chat_vector"}]
+    weights = {"path": chat.name, "bytes": size, "sha256": chat.fingerprint, "role": "chat_vector"}
+    return [weights, *tokenizer_files(chat, "chat_vector")]
 
 
 def step(

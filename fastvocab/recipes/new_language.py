@@ -118,7 +118,7 @@ def steps(run: Run) -> list[Step]:
         return export(folder, source=context.inputs[last], records=run.records)
 
     known: dict[str, Any] = {"base": config, **precision}
-    words: dict[str, Any] = {"files": lambda: given.tokenizer_files(config), "seed": seed}
+    words: dict[str, Any] = {"files": lambda: given.tokenizer_files(given.base(config), "base"), "seed": seed}
     said: dict[str, Any] = {"sources": {"descriptions": config.extend.descriptions or ()}}
     texts = {"train": config.corpus.train, "replay": config.corpus.replay}
     line = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from itertools import accumulate
 from typing import Any
@@ -74,12 +75,13 @@ def evaluator(trainer: Any, tokenizer: Any, section: InstructSection) -> Any:
             loss = processes.share(found) / max(1, sum(sum(own[1:]) for own in counted[:count]))
             entry = {"due": self._reached, LOSS: loss, "conversations": count}
             entry |= {"tokens": state.num_input_tokens_seen, "seconds": round(budget.seconds(), 2)}
+            written = self._replies(state) if processes.is_main() else []
             entry["seconds_evaluating"] = round(time.monotonic() - began, 2)
             evaluation.log_entry(trainer, entry, control)
             console.say(
                 f"  step {state.global_step}: {loss:.3f} is the loss of held-out replies ({count} read)"
             )
-            if processes.is_main() and (written := self._replies(state)):
+            if written:
                 # past the trackers, which take numbers
                 state.log_history[-1][SAMPLES] = written
                 console.say("".join(f"    {one['prompt']} -> {one['text']}\n" for one in written).rstrip())
@@ -90,11 +92,10 @@ def evaluator(trainer: Any, tokenizer: Any, section: InstructSection) -> Any:
             allowed = section.evaluation_share * whole / section.evaluations
             if allowed < _LEAST_SECONDS or not section.sample_tokens:
                 return []
-            asked = [
-                row["input_ids"][: own.index(True)]
-                for row, own in zip(rows[:_REPLIES], counted)
-                if not own[0]
-            ]
+            known = getattr(trainer.model.config.get_text_config(), "max_position_embeddings", None)
+            room = (known or math.inf) - section.sample_tokens  # beyond it unsloth's GPU classes refuse
+            ends = [own.index(True) for own in counted[:_REPLIES]]
+            asked = [row["input_ids"][:end] for row, end in zip(rows, ends) if 0 < end <= room]
             written = generation.continuations(
                 trainer.model, tokenizer, asked, max_new_tokens=section.sample_tokens, max_seconds=allowed
             )

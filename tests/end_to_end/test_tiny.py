@@ -242,6 +242,9 @@ def test_a_chat_model_s_difference_in_place_of_instruction_tuning(
     moved = chat.rename(tmp_path / "moved")
     code, said = call(f"instruct.chat_vector={moved}")
     assert code == 0 and "instruct: reused" in said, "it counts by its content"
+    (moved / "chat_template.jinja").write_text(CHAT_TEMPLATE + " ", encoding="utf-8")
+    code, said = call(f"instruct.chat_vector={moved}")
+    assert code == 0 and "instruct: running" in said, "of which the template is a part"
     tune_llama(tied_llama, chat, size=0.02)
     code, said = call(f"instruct.chat_vector={chat}")
     assert code == 0 and "instruct: running" in said

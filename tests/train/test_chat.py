@@ -340,6 +340,8 @@ def test_replies_are_written_on_the_way_and_change_nothing(
     _, without = instructed(rows_of(9), *keys, "sample_tokens=0", held=held)
     assert not [entry for entry in without if "samples" in entry]
     assert [e["loss"] for e in log if "loss" in e] == [e["loss"] for e in without if "loss" in e]
+    _, long = instructed(rows_of(9), *keys, "sample_tokens=255", held=held)
+    assert not [entry for entry in long if "samples" in entry], "no question leaves so much of 256 positions"
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
