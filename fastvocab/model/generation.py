@@ -34,6 +34,8 @@ def generate(
 
 def decode(tok: Any, ids: list[list[int]]) -> list[str]:
     """The text of what `continuations` gives."""
+    if not ids:
+        return []  # transformers takes no rows for one empty row
     return tok.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
