@@ -311,7 +311,7 @@ def main(root: Path) -> None:
     note(gradients, "gradients", zero)
     note(spoken, "spoken", zero)
     note(borders, "borders", zero)
-    for mode, counts in (("full", 0.9), ("new_rows", 0.9), ("full", 0.0)):
+    for mode, counts in (("new_rows", 0.9), ("full", 0.0)):
         note(trained, f"train {mode} {counts}", root, zero, corpus, mode, counts)
 
 

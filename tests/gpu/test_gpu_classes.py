@@ -90,7 +90,6 @@ def test_borders_between_documents_are_kept_in_one_row_and_not_in_several(found:
 @pytest.mark.parametrize(
     ("mode", "counts", "old", "new", "bits"),
     [
-        ("full", 0.9, 700, 60, {"adapters", "old_rows", "new_rows"}),
         ("full", 0.0, 700, 60, {"adapters", "old_rows", "new_rows"}),
         ("new_rows", 0.9, 0, 60, {"adapters", "new_rows"}),
     ],

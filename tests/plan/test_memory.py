@@ -141,9 +141,9 @@ def test_the_gpu_that_nvidia_smi_shows(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "mode"), [("smollm2", "new_rows"), ("qwen2", "full"), ("gemma", "frozen")])
+@pytest.mark.parametrize(("model", "mode"), [("qwen2", "full"), ("gemma", "new_rows")])
 def test_measured_peaks(model: str, mode: str, text_folder: Path) -> None:
-    """Runs of three families up to pretraining, in processes of their own."""
+    """Runs of two families up to pretraining, in processes of their own (`scripts/bench_memory.py` has nine)."""
     text = (f"corpus.train={text_folder / 'uk.jsonl'}", f"corpus.replay={text_folder / 'en.jsonl'}")
     script = Path(__file__).parents[2] / "scripts" / "bench_memory.py"
     done = subprocess.run(
