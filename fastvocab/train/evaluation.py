@@ -162,10 +162,11 @@ def evaluator(trainer: Any, tokenizer: Any, watched: Watched, section: PretrainS
                 self._limit = done[0]["evaluation_bytes"]
                 # not what is due by now: with minutes, one may have come due while this was saved and loaded
                 self._reached = done[-1]["due"]
+            # also where the target text is small: an evaluation has set it if the original text alone was enough
+            if counts is not None and (left := _latest_lead(state.log_history)) is not None:
+                trainer.lead = left
             if counts is not None and watched.is_enough:
                 self._looks = sum(LEAD in entry for entry in state.log_history)
-                if (left := _latest_lead(state.log_history)) is not None:
-                    trainer.lead = left
                 self._look_early(state, control)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
