@@ -37,18 +37,32 @@ _UNRELATED = 0.9
 _COMPARED, _AT_A_TIME = 32, 8192
 
 
-def check(base: Base, chat: Base) -> None:
+def check(base: Base, chat: Base, lineage: list[dict[str, Any]] | None = None) -> None:
     """Can ``chat`` be a descendant of ``base``, by their sizes? Nothing is loaded.
+
+    Args:
+        base: of the run; where that is a checkpoint, the model that it stands on is meant.
+        lineage: of the checkpoint, if ``base`` is what it stands on.
 
     Raises:
         ModelError: with all that speaks against it.
     """
+    if base.checkpoint is not None:
+        facts = manifest.read(base.checkpoint)
+        check(reference.recorded(facts["base"]), chat, facts["lineage"])
+        return
     if chat.checkpoint is not None:
         raise ModelError(
             f"{KEY}: {chat.checkpoint} is a checkpoint of an extended model", rule=_RULE, fix=_FIX
         )
-    if chat.fingerprint and chat.fingerprint == base.fingerprint:
+    if chat.fingerprint == base.fingerprint:
         raise ModelError(f"{KEY}: {chat.name} is the base model itself", rule=_RULE, fix=_FIX)
+    if any(entry.get("base") == chat.fingerprint for entry in lineage or ()):
+        raise ModelError(
+            f"{KEY}: {chat.name} is the base that the checkpoint stood on before another chat model was added",
+            rule="it would be taken away again",
+            fix=_FIX,
+        )
     # not the rows: either may be padded
     shapes = [{name: getattr(Architecture.read(one.config), name) for name in _SIZES} for one in (base, chat)]
     _refuse(chat, [f"{name} is {shapes[1][name]}, the base's {shapes[0][name]}"
@@ -77,13 +91,13 @@ def add(
     """
     facts = manifest.read(previous)
     base = reference.recorded(facts["base"])
-    check(base, chat)
+    check(base, chat, facts["lineage"])
     difference = _difference(base.folder, chat.folder)
     wrong = _unlike(base, chat)
     if difference is not None and not difference < _UNRELATED:
         wrong.append(f"its weights differ from the base's by {difference:.0%} of their size")
     _refuse(chat, wrong)
-    tokenizer = _tokenizer(previous, chat, template)
+    tokenizer = _tokenizer(previous, chat, template, first=min(e["first"] for e in facts["extensions"]))
     text.save_tokenizer(tokenizer, folder)
     if facts["lora"]:
         adapter.copy(previous, folder, chat)
@@ -150,18 +164,21 @@ def _difference(base: Path, chat: Path) -> float | None:
     return math.sqrt(apart / size) if size else None
 
 
-def _tokenizer(previous: Path, chat: Base, template: str | None) -> Any:
-    """The checkpoint's tokenizer with the marks and the template of a conversation that ``chat`` was tuned on."""
+def _tokenizer(previous: Path, chat: Base, template: str | None, *, first: int) -> Any:
+    """The checkpoint's tokenizer with the marks and the template of a conversation that ``chat`` was tuned on.
+
+    Args:
+        first: of the added tokens. A chat model that has them is this checkpoint's relative, not the base's.
+    """
     own, theirs = text.tokenizer(previous), text.tokenizer(chat.folder)
     known, count = own.get_vocab(), len(own)
+    entries = sorted(theirs.get_vocab().items(), key=lambda item: item[1])
     _refuse(
         chat,
-        [
-            f"its token {token!r} has id {i}, which is {known.get(token, 'no token')} here"
-            for token, i in sorted(theirs.get_vocab().items(), key=lambda item: item[1])
-            if known.get(token) != i
-        ],
-    )
+        [f"its token {token!r} has id {i}, which is {known.get(token, 'no token')} here"
+         for token, i in entries if known.get(token) != i]
+        or [f"its token {token!r} is one that was added here" for token, i in entries if i >= first],
+    )  # fmt: skip
     if not (given := template or theirs.chat_template):
         raise ModelError(
             f"{KEY}: {chat.name} has no chat template",

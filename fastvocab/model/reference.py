@@ -277,7 +277,10 @@ def _check_config(name: str, folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"model.base: {name} has no config.json", rule="a Hugging Face model folder is needed"
         )
-    config = files.read_json(folder / "config.json")
+    try:
+        config = files.read_json(folder / "config.json")
+    except CheckpointError as error:  # whose advice, to remove the folder, is for what a run can make again
+        raise ModelError(f"model.base: {error.message}", fix="fetch that file again") from error
     if not isinstance(config, dict):
         raise ModelError(f"model.base: config.json of {name} is no JSON object")
     architectures = config.get("architectures") or []

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from fastvocab import console
+from fastvocab import console, files
 from fastvocab.config import Config
 from fastvocab.corpus import chat, minhash, sources
 from fastvocab.corpus.spread import Spread
@@ -142,13 +142,23 @@ def _check_chat_vector(config: Config, base: Base, *, fetch: bool) -> None:
     try:
         chat = bases.find_chat(config, fetch=fetch)
     except ModelError:
-        if _finished(config, "instruct"):
+        if _added(config) == config.instruct.chat_vector:
             return
         raise
     if chat is not None:
         chat_vector.check(base, chat)
-    if config.instruct.template is not None:
-        template_text(config.instruct)
+    if template_text(config.instruct) is None and chat is not None and not _has_template(chat):
+        raise ModelError(
+            f"{chat_vector.KEY}: {chat.name} has no chat template",
+            fix="give the one it was tuned with: instruct.template=FILE",
+        )
+
+
+def _added(config: Config) -> str | None:
+    """The chat model that the finished instruct stage was made with, as it was named."""
+    path = Path(config.runs).expanduser() / config.name / "50-instruct" / "stage.json"
+    found = files.read_json(path)["figures"].get("chat_vector") if path.is_file() else None
+    return found["name"] if found else None
 
 
 def _check_lengths(config: Config, base: Base) -> None:
@@ -173,14 +183,23 @@ def _check_template(config: Config, base: Base) -> None:
     if config.instruct.template is not None:
         template_text(config.instruct)
         return
-    path = base.tokenizer_folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    has_template = "chat_template" in settings or (base.tokenizer_folder / "chat_template.jinja").is_file()
-    if not has_template and settings and not settings.get("eos_token"):
+    settings = _tokenizer_settings(base)
+    if not _has_template(base) and settings and not settings.get("eos_token"):
         raise ConfigError(
             f"{base.name} has neither a chat template nor an end-of-text token, so no reply could end",
             fix="give a template with instruct.template=FILE, or leave instruct.train out",
         )
+
+
+def _tokenizer_settings(model: Base) -> dict[str, Any]:
+    path = model.tokenizer_folder / "tokenizer_config.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _has_template(model: Base) -> bool:
+    return any(
+        (model.tokenizer_folder / f"chat_template.{kind}").is_file() for kind in ("jinja", "json")
+    ) or bool(_tokenizer_settings(model).get("chat_template"))
 
 
 def _check_targets(config: Config, outlook: Outlook) -> None:

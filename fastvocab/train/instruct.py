@@ -47,24 +47,62 @@ def given_template(section: InstructSection, tokenizer: Any) -> str | None:
 
 
 def template_text(section: InstructSection) -> str | None:
-    """The chat template that the configuration names, read and parsed.
+    """The chat template that the configuration names, read, parsed, and tried on a conversation.
 
     Raises:
-        ConfigError: not there, or not Jinja.
+        ConfigError: not there, no text, not Jinja, or what it makes of a conversation is without the words.
     """
     if section.template is None:
         return None
-    from jinja2 import Environment, TemplateSyntaxError
+    from jinja2 import TemplateSyntaxError
 
     path = Path(section.template).expanduser()
     try:
         text = path.read_text(encoding="utf-8")
-        Environment().parse(text)
+        problem = _problem(text)
     except OSError as error:
-        raise ConfigError(f"instruct.template: {path}: {error.strerror}") from None
+        raise ConfigError(
+            f"instruct.template: {path}: {error.strerror}", fix="name a file that holds the template"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"instruct.template: {path} is no UTF-8 text ({error.reason})") from None
     except TemplateSyntaxError as error:
         raise ConfigError(f"instruct.template: {path}, line {error.lineno}: {error.message}") from None
+    if problem:
+        raise ConfigError(
+            f"instruct.template: {path}: {problem}",
+            rule="it is given messages (role, content) and add_generation_prompt, as transformers gives them",
+            fix="mend the file, or leave the key out for the template of the model",
+        )
     return text
+
+
+def _problem(template: str) -> str | None:
+    """What is wrong with what a template makes of a question and its answer; None if both are in it.
+
+    Raises:
+        TemplateSyntaxError: it is not Jinja.
+    """
+    from jinja2 import TemplateError, TemplateSyntaxError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def refuse(message: str) -> None:
+        raise TemplateError(message)
+
+    # what transformers gives a template, and no more
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.globals |= {"raise_exception": refuse, "strftime_now": lambda form: form}
+    said = [{"role": "user", "content": "QUESTION"}, {"role": "assistant", "content": "ANSWER"}]
+    try:
+        made = environment.from_string(template).render(messages=said, bos_token="<s>", eos_token="</s>")
+    except TemplateSyntaxError:
+        raise
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        return f"it cannot render a question and its answer ({error})"
+    lost = [text for text in ("question", "answer") if text.upper() not in made]
+    return f"there is no {' and no '.join(lost)} in what it renders" if lost else None
 
 
 def instruct(

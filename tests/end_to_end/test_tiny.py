@@ -245,6 +245,12 @@ def test_a_chat_model_s_difference_in_place_of_instruction_tuning(
     (moved / "chat_template.jinja").write_text(CHAT_TEMPLATE + " ", encoding="utf-8")
     code, said = call(f"instruct.chat_vector={moved}")
     assert code == 0 and "instruct: running" in said, "of which the template is a part"
+    code, said = call("instruct.chat_vector=../nowhere", "--dry-run")
+    assert code == 4 and "there is no folder ../nowhere" in said
+    silent = shutil.copytree(moved, tmp_path / "silent")
+    (silent / "chat_template.jinja").unlink()
+    code, said = call(f"instruct.chat_vector={silent}", "--dry-run")
+    assert code == 4 and "has no chat template" in said
     tune_llama(tied_llama, chat, size=0.02)
     code, said = call(f"instruct.chat_vector={chat}")
     assert code == 0 and "instruct: running" in said

@@ -146,6 +146,8 @@ def test_what_was_not_tuned_from_the_base_is_refused(
     assert "differ from the base's by 1" in refusal(make_llama(tmp_path / "stranger", seed=9))  # root of two
     assert "is the base model itself" in refusal(tied_llama)
     assert "is a checkpoint of an extended model" in refusal(made.extend)
+    checkpoint.merge(made.extend, tmp_path / "own")
+    assert "is one that was added here; its token" in refusal(tmp_path / "own")
     assert "matrices is 2, the base's 1" in refusal(untied_llama)
     wide = refusal(make_llama(tmp_path / "wide", width=128))
     assert "width is 128, the base's 64" in wide and "intermediate is 256" in wide
@@ -162,3 +164,20 @@ def test_what_was_not_tuned_from_the_base_is_refused(
     silent = shutil.copytree(chat, tmp_path / "silent")
     (silent / "chat_template.jinja").unlink()
     assert "has no chat template" in refusal(silent) and "instruct.template=FILE" in refusal(silent)
+
+
+def test_a_checkpoint_on_a_chat_model_gets_neither_that_nor_the_base_once_more(
+    make: Any, tuned: Tuned, tied_llama: Path, tmp_path: Path
+) -> None:
+    """Found before training: by the run's base, which is that checkpoint."""
+    made, chat = make(tied_llama), tuned(tied_llama)
+    add(made, chat, tmp_path / "out")
+    base = reference.resolve(str(tmp_path / "out"))
+    for again, told in (
+        (chat, "is the base model itself"),
+        (tied_llama, "stood on before another chat model"),
+    ):
+        with pytest.raises(ModelError, match=told):
+            chat_vector.check(base, reference.resolve(str(again)))
+    other = tune_llama(tied_llama, tmp_path / "other", size=0.02)
+    chat_vector.check(base, reference.resolve(str(other)))

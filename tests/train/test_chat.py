@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from fastvocab.config import load
-from fastvocab.errors import DataError
+from fastvocab.config.models import InstructSection
+from fastvocab.errors import ConfigError, DataError
 from fastvocab.train import chat
 from fastvocab.train.data import IGNORED
+from fastvocab.train.instruct import PLAIN, template_text
 from tests.conftest import sentences
 from tests.train.conftest import Material
 
@@ -201,6 +203,35 @@ def test_a_base_without_a_template_is_given_one_of_its_own_tokens(
     tok.eos_token, tok.chat_template = None, None
     with pytest.raises(DataError, match="no reply could end"):
         given_template(InstructSection(), tok)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"\x00\xff\xfe", "is no UTF-8 text"),
+        (b"", "there is no question and no answer in what it renders"),
+        (b"hello", "there is no question and no answer"),
+        (b"{{ messages[0]['content'] }}", "there is no answer in"),
+        (b"{{ raise_exception('no way') }}", "cannot render a question and its answer (no way)"),
+        (b"{% for m in messages %}{{ m.content[7] / nothing }}{% endfor %}", "cannot render"),
+        (b"{% for m in messages %}", "line 1:"),
+    ],
+)
+def test_a_template_that_makes_no_conversation_is_refused_at_once(
+    content: bytes, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        template_text(InstructSection(template=str(path)))
+    assert told in str(caught.value) and str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [*TEMPLATES, "plain"])
+def test_a_template_that_does_is_taken_as_it_is(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.jinja"
+    path.write_text(template := (TEMPLATES | {"plain": PLAIN})[name], encoding="utf-8")
+    assert template_text(InstructSection(template=str(path))) == template
 
 
 @pytest.fixture

@@ -131,6 +131,22 @@ def test_a_training_that_is_evaluated_ends_with_the_same_weights_also_when_broke
     assert plain[0] == plain[1]
 
 
+def test_a_broken_training_goes_on_with_the_share_of_counts_where_held_out_text_is_small(
+    train: Any, material: Material, tmp_path: Path
+) -> None:
+    """Evaluated on the way by the original text's size alone: too little of the new one for early looks."""
+    small = tmp_path / "small"
+    shutil.copytree(material.corpus, small)
+    lines = (small / "heldout.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (small / "heldout.jsonl").write_text("".join(lines[:8]), encoding="utf-8")
+    settings = (*LOOKS, "embeddings=new_rows", "evaluations=4", "save_steps=1", "keep_saves=99")
+    whole = train("tied", *settings, corpus=small)
+    assert 0 < whole.looks[0]["target_bytes"] < evaluation.LEAST_BYTES and len(whole.looks) == 4
+    for step in range(4, 9):
+        shutil.rmtree(whole.save(step), ignore_errors=True)
+    assert same(train("tied", *settings, corpus=small).tensors(), whole.tensors())
+
+
 def test_evaluations_take_no_more_than_their_share_and_read_less_where_it_is_small(
     train: Any, material: Material, capsys: pytest.CaptureFixture[str]
 ) -> None:
