@@ -29,7 +29,7 @@ import fastvocab
 from fastvocab import console, files, memory, processes
 from fastvocab.config import STAGES, Config
 from fastvocab.config.load import dump
-from fastvocab.errors import CheckpointError, DataError, ResourceError
+from fastvocab.errors import CheckpointError, ConfigError, DataError, ResourceError
 
 SCHEMA = 1
 _VERSIONS = ("unsloth", "unsloth_zoo", "torch", "transformers", "peft", "trl", "datasets", "tokenizers",
@@ -66,6 +66,8 @@ class Step:
         sources: files from outside as ``{path, bytes, sha256}``; a `DataError` where they are not there.
         base: record of the base model, where the stage depends on it.
         together: whether all processes of a run take part in the work (`fastvocab.processes`), not the main one alone.
+        named: last components of the names of what is from outside. Where that is gone, as in a run that was moved to
+            another machine, a record that was made under other names does not stand for it: one is mistyped.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Step:
     sources: Callable[[], list[dict[str, Any]]] | None = None
     base: Callable[[], dict[str, Any]] | None = None
     together: bool = False
+    named: dict[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -129,12 +132,9 @@ class Run:
 
         Raises:
             ResourceError: if another process works in it.
-            CheckpointError: with ``resume`` and nothing there.
+            CheckpointError, ConfigError: as `check`.
         """
-        if resume and not self.folder.exists():
-            raise CheckpointError(
-                f"--resume: there is no run in {self.folder}", fix="leave --resume out to start one"
-            )
+        self.check(fresh=fresh, resume=resume)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(self.folder if self.folder.exists() else self.folder.parent, os.W_OK):
             raise ResourceError(f"cannot write in {self.folder}", fix="choose another place with runs=DIR")
@@ -146,6 +146,29 @@ class Run:
                 console.say(f"{restored.name}: put back after an interrupted replacement")
             files.write_text(self.folder / "config.yaml", dump(self.config))
             yield self
+
+    def check(self, *, fresh: bool, resume: bool) -> None:
+        """Do the two ways of beginning fit what is there?
+
+        Raises:
+            ConfigError: both are asked for.
+            CheckpointError: with ``resume`` and nothing there.
+        """
+        if fresh and resume:
+            raise ConfigError(
+                "--fresh together with --resume", rule="a run starts anew or goes on", fix="leave one out"
+            )
+        if resume and not self.folder.exists():
+            raise CheckpointError(
+                f"--resume: there is no run in {self.folder}", fix="leave --resume out to start one"
+            )
+
+    def aside(self) -> Path:
+        """Where ``fresh`` would keep an existing run."""
+        number = 1
+        while (folder := self.folder.with_name(f"{self.folder.name}.{number}")).exists():
+            number += 1
+        return folder
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -169,10 +192,7 @@ class Run:
             lock.release()
 
     def _move_aside(self) -> None:
-        number = 1
-        while (aside := self.folder.with_name(f"{self.folder.name}.{number}")).exists():
-            number += 1
-        self.folder.rename(aside)
+        self.folder.rename(aside := self.aside())
         console.say(f"--fresh: the earlier run is kept in {aside}")
 
     def execute(self, steps: Sequence[Step]) -> dict[str, Record]:
@@ -228,7 +248,7 @@ class Run:
                 inputs += step.sources()
             except DataError:
                 old = self._read(step)
-                if old is None:
+                if old is None or old.data.get("named") != step.named:
                     raise
                 # a run folder that was moved away from its corpus: the record stands for it
                 console.say(f"{step.name}: its source files are not on this machine; going by the record")
@@ -276,6 +296,7 @@ class Run:
                 "key": key,
                 "config": step.settings,
                 "seed": self.config.seed,
+                "named": step.named,
                 "inputs": inputs,
                 "outputs": files.describe(folder),
                 "base": step.base() if step.base else None,

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fastvocab.config import load
-from fastvocab.errors import CheckpointError, DataError, ResourceError
+from fastvocab.errors import CheckpointError, ConfigError, DataError, ResourceError
 from fastvocab.run import Context, Run, Step, read_records
 
 
@@ -40,7 +40,7 @@ class Line:
             return {"from": context.figures["corpus"]["documents"]}
 
         return [
-            Step("corpus", {}, corpus, sources=self._sources),
+            Step("corpus", {}, corpus, sources=self._sources, named={"train": [self.source.name]}),
             Step("tokenizer", self.settings, tokenizer, reads=("corpus",)),
         ]
 
@@ -111,6 +111,9 @@ def test_a_moved_run_folder_goes_on_even_without_its_sources(line: Line, tmp_pat
     assert moved.go() == []
     moved.settings = {"a": 2}
     assert moved.go() == ["tokenizer"]
+    moved.source = line.source.with_name("mistyped.txt")
+    with pytest.raises(DataError, match=r"mistyped\.txt is not there"):
+        moved.go()
 
 
 def test_missing_sources_without_a_record_are_an_error(line: Line) -> None:
@@ -130,6 +133,8 @@ def test_resume_insists_on_a_run(line: Line) -> None:
         line.go(resume=True)
     line.go()
     assert line.go(resume=True) == []
+    with pytest.raises(ConfigError, match="--fresh together with --resume"):
+        line.go(resume=True, fresh=True)
 
 
 def test_the_record_says_what_was_made_of_what(line: Line) -> None:

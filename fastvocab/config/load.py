@@ -163,6 +163,10 @@ def _explain(error: dict[str, Any]) -> str:
     where, value = ".".join(path), error.get("input")
     if error["type"] == "extra_forbidden":
         valid = keys()
+        if isinstance(value, dict):  # a section's name: its keys tell which is meant
+            sections = {key.rpartition(".")[0] for key in valid} - {""}
+            if near := get_close_matches(where, sections, 1, 0.6):
+                return f"{where}: unknown section; did you mean {near[0]}?"
         near = get_close_matches(where, valid, 1, 0.75)
         leaf = [k for k in valid if k.split(".")[-1] == path[-1]] or [
             k for k in valid if get_close_matches(path[-1], [k.split(".")[-1]], 1, 0.75)
@@ -177,6 +181,12 @@ def _explain(error: dict[str, Any]) -> str:
         )
         return f"{where}: unknown key" + (f"; did you mean {hint}?" if hint else known)
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] in ("model_type", "model_attributes_type"):
+        inside = [key for key in keys() if key.startswith(f"{where}.")]
+        return f"{where}: {value!r}: this is a section, with the keys {', '.join(inside)}"
+    if error["type"] == "tuple_type":
+        empty = "nothing is given; [] means none" if value is None else f"{value!r}"
+        return f"{where}: {empty}: a value, or a list of values, is expected"
     if error["type"] == "literal_error":
         near = get_close_matches(str(value), _choices(error), 1, 0.5)
         message += f"; did you mean {near[0]}?" if near else ""

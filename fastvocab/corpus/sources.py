@@ -117,6 +117,7 @@ def resolve(sources: str | Sequence[str]) -> list[Source]:
     if not wrong and all(source.kind == "file" and source.bytes == 0 for source in found.values()):
         count = f"the {len(found)} files hold" if len(found) > 1 else "the file holds"
         wrong = [f"{count} nothing (0 bytes): {names([s.name for s in found.values()], 5)}"]
+        fixes = ["name files that have text in them"]
     if wrong:
         head = (
             wrong[0] if len(wrong) == 1 else f"{len(wrong)} sources cannot be read:\n  " + "\n  ".join(wrong)

@@ -52,6 +52,17 @@ class Base:
         checkpoint = fields.pop("checkpoint")
         return fields | ({"checkpoint": str(checkpoint)} if checkpoint else {})
 
+    def public(self) -> dict[str, Any]:
+        """`record` without the places of this machine, for what is handed out."""
+        fields = self.record()
+        del fields["folder"]
+        if "checkpoint" in fields:  # "50-instruct" alone says nothing: with the run it belongs to
+            place = Path(fields["checkpoint"])
+            fields["checkpoint"] = fields["name"] = f"./{place.parent.name}/{place.name}"
+        elif Path(self.name).is_absolute():
+            fields["name"] = f"./{Path(self.name).name}"
+        return fields
+
     @property
     def config(self) -> dict[str, Any]:
         """config.json as written; with a checkpoint on top, its number of rows."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from functools import partial
 from importlib.util import find_spec
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from fastvocab import console, files
-from fastvocab.config import Config
+from fastvocab.config import STAGES, Config
 from fastvocab.corpus import chat, minhash, sources
 from fastvocab.corpus.spread import Spread
-from fastvocab.errors import ConfigError, DependencyError, FastvocabError, ModelError
+from fastvocab.errors import ConfigError, DataError, DependencyError, FastvocabError, ModelError
 from fastvocab.evaluate import tasks
 from fastvocab.model import chat_vector, manifest, reference
 from fastvocab.model.reference import Base
@@ -25,7 +25,13 @@ from fastvocab.train.instruct import template_text
 
 
 def check(
-    config: Config, base: Base | None, device: Device, *, room: bool = True, measured: float | None = None
+    config: Config,
+    base: Base | None,
+    device: Device,
+    *,
+    room: bool = True,
+    measured: float | None = None,
+    fresh: bool = False,
 ) -> tuple[Config, Outlook | None]:
     """Find what would stop the run later; all of it in one error.
 
@@ -34,6 +40,7 @@ def check(
         device: what it is to run on.
         room: also refuse what does not fit the memory or the disk; a plan shows that instead.
         measured: tokens a second of steps that were just taken, if any were.
+        fresh: what an existing run has done does not count.
 
     Returns:
         (`settle`'s configuration, what it takes; None where there is no base to tell from).
@@ -54,16 +61,18 @@ def check(
     attempt(lambda: _check_trackers(config))
     attempt(lambda: tasks.check(config.evaluate.tasks))
     # what a finished stage was made from may be gone, on another machine for one: its record stands for it
-    if not _finished(config, "corpus"):
+    done = set() if fresh else {name for name in STAGES if _finished(config, name)}
+    if "corpus" not in done:
         attempt(lambda: _check_corpus(config))
         for given in (config.corpus.train, config.corpus.replay):
             if given:
                 attempt(partial(sources.resolve, given))
-    if config.instruct.train and not _finished(config, "instruct"):
+    if config.instruct.train and "instruct" not in done:
         attempt(lambda: _check_chat(config))
     if config.instruct.chat_vector and base is not None:
         # to be fetched now, not after hours of pretraining
-        attempt(lambda: _check_chat_vector(config, base, fetch=room))
+        known = _added(config) if "instruct" in done else None
+        attempt(lambda: _check_chat_vector(config, base, known, fetch=room))
     ahead = None
     if base is not None:
         config = attempt(lambda: settle(config, base)) or config
@@ -133,16 +142,26 @@ def _check_trackers(config: Config) -> None:
 def _check_chat(config: Config) -> None:
     """The first rows must parse: better now than after hours of pretraining."""
     for key in ("train", "replay"):
-        given = getattr(config.instruct, key)
-        if given and not list(islice(chat.chat_rows(given), 1)):
-            raise ConfigError(f"instruct.{key}: {', '.join(given)} has no usable conversation")
+        given, dropped = getattr(config.instruct, key), Counter[str]()
+        if given and next(chat.chat_rows(given, dropped=dropped), None) is None:
+            reasons = [f"{count} of them: {chat.REASONS[reason]}" for reason, count in dropped.most_common()]
+            raise DataError(
+                f"instruct.{key}: {', '.join(given)} has no usable conversation in {dropped.total()} rows"
+                + "".join(f"\n  {reason}" for reason in reasons),
+                rule="messages of user and assistant in turns, all with text, the last one the assistant's",
+                fix=f"mend the rows, or name others: instruct.{key}=FILE",
+            )
 
 
-def _check_chat_vector(config: Config, base: Base, *, fetch: bool) -> None:
+def _check_chat_vector(config: Config, base: Base, known: str | None, *, fetch: bool) -> None:
+    """
+    Args:
+        known: name of the chat model that the finished stage was made with, which may be gone by now.
+    """
     try:
         chat = bases.find_chat(config, fetch=fetch)
     except ModelError:
-        if _added(config) == config.instruct.chat_vector:
+        if known == config.instruct.chat_vector:
             return
         raise
     if chat is not None:
@@ -155,7 +174,7 @@ def _check_chat_vector(config: Config, base: Base, *, fetch: bool) -> None:
 
 
 def _added(config: Config) -> str | None:
-    """The chat model that the finished instruct stage was made with, as it was named."""
+    """Name of the chat model that the finished instruct stage was made with."""
     path = Path(config.runs).expanduser() / config.name / "50-instruct" / "stage.json"
     found = files.read_json(path)["figures"].get("chat_vector") if path.is_file() else None
     return found["name"] if found else None
@@ -163,17 +182,15 @@ def _added(config: Config) -> str | None:
 
 def _check_lengths(config: Config, base: Base) -> None:
     limit = (base.config.get("text_config") or base.config).get("max_position_embeddings")
-    wrong = [
-        f"{key} is {value}"
-        for key, value in (
-            ("pretrain.block", config.pretrain.block),
-            ("instruct.max_length", config.instruct.max_length if config.instruct.train else 0),
-        )
-        if isinstance(limit, int) and value > limit
-    ]
+    lengths = {"pretrain.block": config.pretrain.block}
+    if config.instruct.train:
+        lengths["instruct.max_length"] = config.instruct.max_length
+    wrong = [key for key, value in lengths.items() if isinstance(limit, int) and value > limit]
     if wrong:
         raise ConfigError(
-            "; ".join(wrong), rule=f"{base.name} reads at most {limit} tokens (max_position_embeddings)"
+            "; ".join(f"{key} is {lengths[key]}" for key in wrong),
+            rule=f"{base.name} reads at most {limit} tokens (max_position_embeddings)",
+            fix=" ".join(f"{key}={limit}" for key in wrong),
         )
 
 

@@ -28,10 +28,18 @@ def show(
     base: Base | None,
     outlook: Outlook | None,
     measured: dict[str, Any] | None = None,
+    *,
+    fresh: bool = False,
 ) -> None:
-    """Print the plan: base, text, what it takes of the machine, and for each stage whether it will run."""
+    """Print the plan: base, text, what it takes of the machine, and for each stage whether it will run.
+
+    Args:
+        fresh: an existing run is kept aside, nothing of it is reused.
+    """
     config = run.config
-    console.say(f"run      {run.folder}" + ("" if run.folder.exists() else "  (new)"))
+    exists = run.folder.exists()
+    aside = f"  (the earlier run will be kept in {run.aside()})" if exists and fresh else ""
+    console.say(f"run      {run.folder}" + (aside if exists else "  (new)"))
     _show_inputs(config, base)
     if outlook is not None:
         _show_outlook(config, outlook)
@@ -49,7 +57,7 @@ def show(
     if not config.corpus.train:
         console.say("missing  corpus.train: a run needs text, corpus.train='data/*.txt'")
         return
-    _show_stages(run, steps, base)
+    _show_stages(run, steps, base, fresh=fresh)
 
 
 def _show_inputs(config: Config, base: Base | None) -> None:
@@ -156,14 +164,14 @@ def _time(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _show_stages(run: Run, steps: list[Step], base: Base | None) -> None:
+def _show_stages(run: Run, steps: list[Step], base: Base | None, *, fresh: bool) -> None:
     from rich.table import Table
 
     table = Table("stage", "folder", "what will happen", box=None, pad_edge=False)
     # without a fingerprint there is no run to compare with
     rows = (
         [(s.name, s.folder, "run") for s in steps]
-        if base is None or not base.fingerprint
+        if fresh or base is None or not base.fingerprint
         else run.plan(steps)
     )
     for row in rows:

@@ -147,10 +147,11 @@ def execute(
 ) -> dict[str, Record]:
     """Check, then run all stages, write the report and print the end; with ``dry_run`` only show the plan."""
     started = time.monotonic()
+    run.check(fresh=fresh, resume=resume)
     if dry_run:
-        ahead = planning.look(run.config)
+        ahead = planning.look(run.config, fresh=fresh)
         run.config = ahead.config
-        planning.show(run, steps(run), ahead)
+        planning.show(run, steps(run), ahead, fresh=fresh)
         if ahead.outlook is not None:
             ahead.outlook.require_disk(run.config)
             ahead.outlook.require_memory(run.config)
@@ -162,7 +163,7 @@ def execute(
         return {}
     found = bases.find_base(run.config, fetch=True)
     assert found is not None, "what is fetched is here"
-    run.config, _ = checks.check(run.config, found, devices.find())
+    run.config, _ = checks.check(run.config, found, devices.find(), fresh=fresh)
     processes.share(run.config)
     with run.open(fresh=fresh, resume=resume):
         records = run.execute(steps(run))

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,26 @@ def chat(
             yield row
 
 
+def require_chat(config: Config, previous: Path) -> None:
+    """Refuse chat rows that could not be trained on, while nothing long was done for them.
+
+    Args:
+        previous: a checkpoint of the run.
+
+    Raises:
+        DataError: as `fastvocab.train.instruct.require_rows`.
+    """
+    section = config.instruct
+    wanted = (
+        {"instruct.train": False, "instruct.replay": True} if section.replay else {"instruct.train": False}
+    )
+    if section.train:
+        from fastvocab.train.instruct import require_rows
+
+        rows = {key: partial(chat, config, heldout=False, replay=old) for key, old in wanted.items()}
+        require_rows(previous, rows, section)
+
+
 def packages(sources: Iterable[str]) -> dict[str, Any]:
     """``{"packages": [...]}`` with licences, of those sources that are packages."""
     return {"packages": [package_info(source) for source in sources if source.startswith("package:")]}
@@ -137,7 +157,8 @@ def packages(sources: Iterable[str]) -> dict[str, Any]:
 def chat_sources(config: Config) -> dict[str, Any]:
     """What `step` is given for the instruct stage: conversations, or a chat model, and the template."""
     if config.instruct.chat_vector:
-        told: dict[str, Any] = {"files": lambda: _chat_model(config)}
+        name = {"chat_vector": [config.instruct.chat_vector]}
+        told: dict[str, Any] = {"files": lambda: _chat_model(config), "named": name}
     else:
         given = {"train": config.instruct.train, "replay": config.instruct.replay}
         told = {"sources": given, "together": True}
@@ -171,6 +192,7 @@ def step(
     sources: Mapping[str, Sequence[str]] | None = None,
     base: Config | None = None,
     files: Callable[[], list[dict[str, Any]]] | None = None,
+    named: Mapping[str, Sequence[str]] | None = None,
     **more: Any,
 ) -> Step:
     """A `Step` whose settings are a section of the configuration and ``more``.
@@ -178,13 +200,19 @@ def step(
     Args:
         sources: outside text by the key that names it; it counts by its content, not by where it lies.
         files: other files from outside, as `Step.sources` has them.
+        named: what is from outside, by the key that names it; None: ``sources``.
     """
     given = sources or {}
     settings = (
         section.model_dump(mode="json", exclude=_IMMATERIAL | _IMMATERIAL_OF.get(name, set()) | set(given))
         | more
     )
-    config = base
+    outside = named or {role: list(text) for role, text in given.items()}
+
+    def record() -> dict[str, Any]:
+        assert base is not None
+        found = _resolve(base.model.base)
+        return found.public() if name == "export" else found.record()
 
     def timed(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.model import load
@@ -207,6 +235,7 @@ def step(
         timed,
         reads,
         describe_sources if given or files else None,
-        (lambda: _resolve(config.model.base).record()) if config is not None else None,
+        record if base is not None else None,
         together,
+        {role: [Path(text).name for text in texts] for role, texts in outside.items()},
     )

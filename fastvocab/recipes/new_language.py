@@ -80,6 +80,7 @@ def steps(run: Run) -> list[Step]:
 
         before, text = context.inputs["extend"], context.inputs["corpus"]
         planning.require_memory(config, given.base(config), context.figures["extend"], "pretrain")
+        given.require_chat(config, before)
         return pretrain(folder, previous=before, corpus=text, **training(config.pretrain, context))
 
     def instruct(folder: Path, context: Context) -> dict[str, Any]:

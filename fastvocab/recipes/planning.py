@@ -45,12 +45,13 @@ class Plan:
         return known | self.outlook.as_json(self.config)
 
 
-def look(config: Config, *, gpu: str | None = None, measure: bool = False) -> Plan:
+def look(config: Config, *, gpu: str | None = None, measure: bool = False, fresh: bool = False) -> Plan:
     """The plan of ``config``, with everything checked but whether there is room, which it tells of.
 
     Args:
         gpu: of another machine (`fastvocab.plan.device.find`); None: this one.
         measure: take a few steps of pretraining here, for the rate.
+        fresh: what an existing run has done does not count.
 
     Raises:
         FastvocabError: what stands in the way, all of it.
@@ -60,7 +61,7 @@ def look(config: Config, *, gpu: str | None = None, measure: bool = False) -> Pl
     exists = (Path(config.runs).expanduser() / config.name).exists()
     whole = exists and bool(config.corpus.train)
     found = bases.find_base(config, fetch=False) if whole else bases.glance(config)
-    settled, ahead = checks.check(config, found, device, room=False)
+    settled, ahead = checks.check(config, found, device, room=False, fresh=fresh)
     if not measure:
         return Plan(settled, found, ahead)
     if device.given:
@@ -77,9 +78,9 @@ def look(config: Config, *, gpu: str | None = None, measure: bool = False) -> Pl
     return Plan(settled, found, ahead, measured)
 
 
-def show(run: Run, steps: list[Step], plan: Plan) -> None:
+def show(run: Run, steps: list[Step], plan: Plan, *, fresh: bool = False) -> None:
     """The plan on the console."""
-    printing.show(run, steps, plan.base, plan.outlook, plan.measured)
+    printing.show(run, steps, plan.base, plan.outlook, plan.measured, fresh=fresh)
 
 
 def require_memory(config: Config, base: Base, extended: dict[str, Any], stage: str) -> None:

@@ -52,6 +52,16 @@ def encode(messages: list[dict[str, str]], tok: Any) -> tuple[list[int], list[in
     return ids, labels
 
 
+def first_reply(messages: list[dict[str, str]], tok: Any) -> int:
+    """Index of the first token with a loss.
+
+    Raises:
+        DataError: as `encode`.
+    """
+    _, labels = encode(messages, tok)
+    return next((at for at, label in enumerate(labels) if label != IGNORED), len(labels))
+
+
 def _render(tok: Any, messages: list[dict[str, str]], *, reply_follows: bool) -> str:
     from jinja2.exceptions import TemplateError
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from fastvocab import console
 from fastvocab.config.models import InstructSection, LoraSection
 from fastvocab.errors import ConfigError, DataError
+from fastvocab.model import load, text
 from fastvocab.train import chat, stage
 from fastvocab.train.data import Data
 
@@ -42,7 +43,6 @@ def given_template(section: InstructSection, tokenizer: Any) -> str | None:
             "the base model has neither a chat template nor an end-of-text token, so no reply could end",
             fix="give a template with instruct.template=FILE (Jinja)",
         )
-    console.say("  the base has no chat template and is given a plain one (### User: ... ### Assistant: ...)")
     return PLAIN
 
 
@@ -84,25 +84,71 @@ def _problem(template: str) -> str | None:
         TemplateSyntaxError: it is not Jinja.
     """
     from jinja2 import TemplateError, TemplateSyntaxError
+    from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        """``{% generation %}``, transformers' marks around the assistant's words."""
+
+        tags = {"generation"}  # noqa: RUF012 (so it is declared in Jinja)
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
     def refuse(message: str) -> None:
         raise TemplateError(message)
 
-    # what transformers gives a template, and no more
+    # what transformers gives a template, and no more; importing it costs a plan 3 s, most of them torch's
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
     environment.globals |= {"raise_exception": refuse, "strftime_now": lambda form: form}
     said = [{"role": "user", "content": "QUESTION"}, {"role": "assistant", "content": "ANSWER"}]
+    given: dict[str, Any] = {"tools": None, "documents": None, "add_generation_prompt": False}
     try:
-        made = environment.from_string(template).render(messages=said, bos_token="<s>", eos_token="</s>")
+        made = environment.from_string(template).render(
+            messages=said, bos_token="<s>", eos_token="</s>", **given
+        )
     except TemplateSyntaxError:
         raise
     except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         return f"it cannot render a question and its answer ({error})"
     lost = [text for text in ("question", "answer") if text.upper() not in made]
     return f"there is no {' and no '.join(lost)} in what it renders" if lost else None
+
+
+def require_rows(
+    previous: Path, given: Mapping[str, Callable[[], Iterable[dict[str, Any]]]], section: InstructSection
+) -> None:
+    """Refuse conversations none of which can be learnt from, before a long training comes first.
+
+    Args:
+        previous: a checkpoint with the tokenizer that they will be read with.
+        given: gives conversations, by the key that names their files; read up to the first that will do.
+
+    Raises:
+        DataError: the template does not render them, or none has a reply within ``max_length``.
+    """
+    load.unsloth()  # it asks to be imported before transformers
+    tokenizer = text.tokenizer(previous)
+    tokenizer.chat_template = given_template(section, tokenizer) or tokenizer.chat_template
+    wrong = []
+    for key, rows in given.items():
+        begins = []  # of each conversation, where its first reply begins, in tokens
+        for row in rows():
+            begins.append(chat.first_reply(row["messages"], tokenizer))
+            if begins[-1] < section.max_length:
+                break
+        else:
+            wrong.append(f"{key}: {chat.TOO_LONG} ({section.max_length} tokens) in any of {len(begins)} conversations"
+                         + (f"; the earliest begins at token {min(begins)}" if begins else ""))  # fmt: skip
+    if wrong:
+        raise DataError(
+            "\n".join(wrong),
+            rule="what is beyond instruct.max_length is cut off, and the loss is on replies alone",
+            fix="raise instruct.max_length, or name shorter conversations",
+        )
 
 
 def instruct(
@@ -142,9 +188,17 @@ def instruct(
             dropped=dropped,
         )
 
+    def template(tokenizer: Any) -> str | None:
+        chosen = given_template(section, tokenizer)
+        if chosen is PLAIN:
+            console.say(
+                "  the base has no chat template and is given a plain one (### User: ... ### Assistant: ...)"
+            )
+        return chosen
+
     return stage.train(
         folder, stage="instruct", previous=previous, section=section, lora=LoraSection().model_dump(mode="json"),
         prepare=prepare, block=section.max_length,
         key=key, saves_folder=saves_folder, seed=seed, track=track,
-        template=lambda tokenizer: given_template(section, tokenizer),
+        template=template,
     )  # fmt: skip

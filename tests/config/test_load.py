@@ -28,7 +28,14 @@ MISTAKES = [
     ("name=../up", ["name: '../up'", "plain folder name"]),
     ("nonsense", ["'nonsense' is no override", "section.key=value"]),
     ("export.to=[gguff]", ["export.to", "'gguff'"]),
-    ("tokenizer=7", ["tokenizer: 7"]),
+    (
+        "tokenizer=7",
+        ["tokenizer: 7", "this is a section, with the keys tokenizer.new_tokens, tokenizer.method"],
+    ),
+    ("pretrain.lora=8", ["pretrain.lora: 8", "a section", "pretrain.lora.r"]),
+    ("pretrian.steps=3", ["pretrian: unknown section", "did you mean pretrain?"]),
+    ("corpus.train=", ["corpus.train: nothing is given; [] means none"]),
+    ("instruct.train=7", ["instruct.train: 7: a value, or a list of values, is expected"]),
 ]
 
 
@@ -68,7 +75,7 @@ def test_the_number_of_new_tokens_is_a_number_or_auto() -> None:
 
 
 def test_all_mistakes_are_reported_together() -> None:
-    several = [m[0] for m in MISTAKES if m[0] != "tokenizer=7"]
+    several = [m[0] for m in MISTAKES if m[0] not in ("tokenizer=7", "pretrain.lora=8")]
     several.remove("pretrain.steps=0"), several.remove("pretrain.learning_rate=-1")
     with pytest.raises(ConfigError) as caught:
         load(None, several)

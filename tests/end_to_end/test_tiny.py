@@ -43,6 +43,10 @@ def test_all_seven_stages_leave_their_record(finished: tuple[Path, str]) -> None
     records = read_records(folder)
     assert tuple(records) == STAGES
     assert all(r.data["status"] == "done" and r.data["outputs"] for r in records.values())
+    export = records["export"]
+    assert export.data["base"]["name"] == "./model", "what is handed out tells nothing of this machine"
+    machine = str(folder.parent.parent).encode()
+    assert not [p.name for p in export.folder.iterdir() if machine in p.read_bytes()]
     assert (folder / "report.html").read_text(encoding="utf-8").lower().startswith("<!doctype html>")
     assert not (folder / ".saves" / "pretrain").exists()
 
@@ -106,6 +110,12 @@ def test_the_same_command_reuses_everything(
     before = {p: p.stat().st_mtime_ns for p in finished[0].glob("*/stage.json")}
     assert new_language.main(tiny_run(tied_llama, text_folder, finished[0].parent)) == 0
     assert capsys.readouterr().err.count("reused") == len(STAGES)
+    assert (
+        new_language.main([*tiny_run(tied_llama, text_folder, finished[0].parent), "--dry-run", "--fresh"])
+        == 0
+    )
+    said = capsys.readouterr().err
+    assert "the earlier run will be kept in" in said and "tiny.1" in said and "reuse" not in said
     assert before == {p: p.stat().st_mtime_ns for p in finished[0].glob("*/stage.json")}
 
 

@@ -148,7 +148,11 @@ def test_pieces_are_drawn_from_many_documents_and_repeatably() -> None:
     chosen = bits.choose(documents, size=300, limit=9000, seed=1)
     assert chosen == bits.choose(documents, size=300, limit=9000, seed=1)
     assert chosen != bits.choose(documents, size=300, limit=9000, seed=2)
-    assert 9000 <= chosen.bytes < 9300 and len(set(chosen.documents)) > 15
+    assert 9000 <= chosen.bytes < 9300 and len(set(chosen.documents)) == 30
     assert set(chosen.documents) == set(range(max(chosen.documents) + 1))
+    # a long one at the beginning, of which there are more pieces than of all others together
+    long = bits.choose(["a book " * 20_000, *documents[:9]], size=300, limit=6000, seed=1)
+    assert len(set(long.documents)) == 10 and 6000 <= long.bytes < 6300
+    assert len([piece for piece in long.texts if "book" in piece]) <= 3
     every = bits.choose(documents, size=300, limit=10**9, seed=1)
     assert every.bytes == sum(len(d.encode()) for d in documents) and max(every.documents) == 29

@@ -42,7 +42,7 @@ def corpora(tmp_path: Path) -> Path:
     [
         ("missing.txt", 3, ["missing.txt"]),
         ("*.none", 3, ["*.none"]),
-        ("empty.txt", 3, ["empty.txt"]),
+        ("empty.txt", 3, ["empty.txt", "name files that have text in them"]),
         ("latin1.txt", 3, ["latin1.txt", "UTF-8", "9"]),
         ("binary.txt", 3, ["binary.txt"]),
         ("other_key.jsonl", 3, ["content", "id", "text_key"]),
@@ -71,6 +71,7 @@ def test_several_things_at_once_are_all_named(
     assert code == 3
     for part in ("3 things", "nowhere.txt", "pretrain.block is 4096", "at most 256", "nochat.jsonl"):
         assert part in said
+    assert "do: pretrain.block=256" in said
 
 
 def _broken(base: Path, to: Path, change: str) -> Path:
@@ -183,6 +184,35 @@ def test_chat_rows_without_the_fields_are_found_before_any_training(
     code, said = run(capsys, [*tiny_run(tied_llama, text_folder, tmp_path), f"instruct.train={chat}"])
     assert code == 3 and "messages" in said and "q" in said
     assert not (tmp_path / "tiny").exists()
+
+
+@pytest.mark.parametrize(
+    ("turns", "stages", "expected"),
+    [
+        (
+            [("assistant", "так")],
+            0,
+            ["no usable conversation in 2 rows", "2 of them: user and assistant do not alternate"],
+        ),
+        ([("user", "мова?")], 0, ["2 of them: the last message is not the assistant's"]),
+        (
+            [("user", "слово мова народ " * 60), ("assistant", "так")],
+            3,
+            ["no reply within max_length (128 tokens) in any of", "instruct.max_length is cut off", "raise"],
+        ),
+    ],
+)
+def test_chats_that_cannot_be_learnt_from_are_found_before_pretraining(
+    turns: list[tuple[str, str]], stages: int, expected: list[str], tied_llama: Path, text_folder: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    row = {"messages": [{"role": role, "content": text} for role, text in turns]}
+    chat = tmp_path / "chat.jsonl"
+    chat.write_text(2 * (json.dumps(row) + "\n"), encoding="utf-8")
+    code, said = run(capsys, [*tiny_run(tied_llama, text_folder, tmp_path), f"instruct.train={chat}"])
+    assert code == 3 and all(part in said for part in expected), said
+    assert len(list((tmp_path / "tiny").glob("*/stage.json"))) == stages
+    assert not (tmp_path / "tiny" / "40-pretrain").exists()
 
 
 def test_a_vocabulary_that_the_corpus_cannot_support_gives_what_there_is_or_says_why(

@@ -38,7 +38,14 @@ GEMMA = (
     "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
-TEMPLATES = {"chatml": CHATML, "llama3": LLAMA3, "mistral": MISTRAL, "gemma": GEMMA}
+#: With transformers' own tag, and the arguments that it always gives.
+MARKED = (
+    "{% if tools is not none or documents is not none %}{{ raise_exception('tools') }}{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}"
+    "{% generation %}{{ m['content'] }}<|im_end|>{% endgeneration %}\n{% continue %}{% endif %}"
+    "{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TEMPLATES = {"chatml": CHATML, "llama3": LLAMA3, "mistral": MISTRAL, "gemma": GEMMA, "marked": MARKED}
 
 
 #: Latin, Cyrillic, right to left, combining marks, no spaces, Hangul, and two scripts in one sentence.
@@ -79,6 +86,7 @@ def test_the_loss_is_on_replies_and_their_end_marks_alone(name: str, system: boo
         "llama3": "<|eot_id|>",
         "mistral": tok.eos_token,
         "gemma": "<end_of_turn>\n",
+        "marked": "<|im_end|>",  # what comes after a tag is trimmed
     }[name]
     for seed in range(20):
         messages = conversation(1 + seed % 4, system=system, seed=seed)
