@@ -8,11 +8,13 @@ False.
 
 from __future__ import annotations
 
+import ast
 import json
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from fastvocab.errors import ModelError
 Shape = tuple[int, ...]
 #: Most bytes of a safetensors header (the format's own limit).
 _MOST_HEADER = 100_000_000
+_CAUSAL = "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"
 _FLOATS = {"F32", "F16", "BF16", "F64"}
 
 
@@ -64,6 +67,22 @@ FAMILIES = {
     "smollm3": Family(tied=True, bias="config", mlp_bias=True),
 }
 _NEEDED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+
+
+@cache
+def causal_types() -> frozenset[str]:
+    """Model types that the installed transformers has a causal language model of; empty where it does not say.
+
+    Read from its source, 0.03 s: importing it takes 2 s, and torch as much again.
+    """
+    spec = find_spec("transformers")
+    source = Path(spec.origin).parent / "models/auto/modeling_auto.py" if spec and spec.origin else Path()
+    if source.is_file():
+        for node in ast.parse(source.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == _CAUSAL:
+                assert isinstance(node.value, ast.Call)
+                return frozenset(name for name, _ in ast.literal_eval(node.value.args[0]))
+    return frozenset()
 
 
 @dataclass(frozen=True)

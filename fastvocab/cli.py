@@ -92,14 +92,24 @@ def generate(
 ) -> None:
     """Let the model of a run speak (its last checkpoint)."""
     from fastvocab.model import checkpoint, generation
-    from fastvocab.run import last_checkpoint
 
-    model, tok = checkpoint.load(last_checkpoint(path), base=base)
+    model, tok = checkpoint.load(_newest(path), base=base)
     text = " ".join(prompt)
     answer = generation.generate(
         model, tok, [text], max_new_tokens=tokens, chat=not raw, temperature=temperature
     )
     sys.stdout.write(answer[0].strip() + "\n")
+
+
+def _newest(path: Path) -> Path:
+    """The checkpoint that is meant by a run, or by itself."""
+    from fastvocab.model import manifest
+    from fastvocab.run import last_checkpoint
+
+    found = last_checkpoint(path)
+    if found != path and manifest.peek(found)["stage"] == "extend":
+        console.warn(f"{found} is the newest checkpoint of the run: its new tokens have not been trained yet")
+    return found
 
 
 @app.command()
@@ -116,10 +126,9 @@ def evaluate(
     from fastvocab.corpus.read import documents
     from fastvocab.evaluate import bits
     from fastvocab.model import checkpoint
-    from fastvocab.run import last_checkpoint
 
     pieces = bits.choose((d.text for d in documents(text)), size=1024, limit=bytes_, seed=0)
-    model, tok = checkpoint.load(last_checkpoint(path), base=base)
+    model, tok = checkpoint.load(_newest(path), base=base)
     figures = bits.score(model, tok, pieces).figures
     if as_json:
         _print(figures)
@@ -192,11 +201,11 @@ def export(
     from fastvocab import files
     from fastvocab.errors import ConfigError
     from fastvocab.export.stage import export as work
-    from fastvocab.run import last_checkpoint, records_around
+    from fastvocab.run import records_around
 
     if to.exists():
         raise ConfigError(f"{to} is there already", fix="choose another folder, or remove it")
-    source = last_checkpoint(path)
+    source = _newest(path)
     records = records_around(source)
     with files.atomic_folder(to) as folder:
         figures = work(folder, source=source, records=records, base=base)

@@ -148,6 +148,17 @@ def base(records: Records) -> Base | None:
     return _named(found[-1])
 
 
+def root(records: Records) -> Base | None:
+    """The plain model under a base that is a checkpoint; else `base`."""
+    under = figures(records, "extend").get("before")
+    return _named(under["root"]) if under else base(records)
+
+
+def tokens_before(records: Records) -> int:
+    """Tokens that a base which is a checkpoint had been trained on; 0 where it is none."""
+    return int((figures(records, "extend").get("before") or {}).get("tokens", 0))
+
+
 def chat_vector(records: Records) -> Base | None:
     """The chat model whose difference from the base was added; None where there was none."""
     found = figures(records, "instruct").get("chat_vector")

@@ -413,9 +413,10 @@ def last_checkpoint(path: Path) -> Path:
     if found:
         return found[-1]
     if path.is_dir():
-        raise CheckpointError(
-            f"{path} holds no checkpoint", fix="give a run whose stage extend is done, or a checkpoint folder"
-        )
+        advice = "give a run whose stage extend is done, or a checkpoint folder"
+        if path.resolve().name in [f"{number}0-{name}" for number, name in enumerate(STAGES, 1)]:
+            advice = f"that is the folder of one stage: give the run, {path.parent}"
+        raise CheckpointError(f"{path} holds no checkpoint", fix=advice)
     if path.exists():
         hint = f"give its folder: {path.parent}" if (path.parent / "fastvocab.json").is_file() else None
         raise CheckpointError(f"{path} is a file", rule="a run folder or a checkpoint is a folder", fix=hint)

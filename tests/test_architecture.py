@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastvocab.architecture import FAMILIES, Architecture
+from fastvocab.architecture import FAMILIES, Architecture, causal_types
 from fastvocab.errors import ModelError
 
 SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -52,6 +52,12 @@ def test_every_family_is_counted_exactly(kind: str, more: dict[str, Any]) -> Non
         assert found.known
         assert found.parameters == sum(p.numel() for p in model.parameters())
         assert found.matrices == (1 if model.config.tie_word_embeddings else 2)
+
+
+def test_types_that_can_be_loaded_are_read_from_transformers_as_it_has_them() -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    assert causal_types() == set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) > set(FAMILIES)
 
 
 @pytest.mark.parametrize("kind", FAMILIES)

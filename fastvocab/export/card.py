@@ -111,10 +111,10 @@ def _measured(records: Records) -> str:
     ]
     legend = (
         "Columns are the points at which it was measured: `base` is the model before; `extend` has new rows "
-        "and no training; then after continual pretraining (`pretrain`) and instruction tuning (`instruct`), "
-        "where they were done; `control` and `plain`, where they are there, are other models, trained for the "
-        "same time without new tokens and in the plain way. A decode step makes one token. Bits per byte compare "
-        "models with different tokenizers: the same text, each piece scored after a BOS."
+        "and no training; then after continual pretraining (`pretrain`) and instruction tuning, or what came in its "
+        "place (`instruct`), where they were done; `control` and `plain`, where they are there, are other models, "
+        "trained for the same time without new tokens and in the plain way. A decode step makes one token. Bits per "
+        "byte compare models with different tokenizers: the same text, each piece scored after a BOS."
     )
     return "## Before and after\n\n" + "\n".join(lines) + "\n\n" + legend
 
@@ -224,6 +224,12 @@ def _made_with(records: Records) -> str:
         made += f" Fingerprint of the base: `{base.fingerprint}`" + (
             f", commit `{base.commit}`." if base.commit else "."
         )
+    root = facts.root(records)
+    if root != base and root is not None:
+        made += (
+            f" That base is a checkpoint of fastvocab itself, trained on {count(facts.tokens_before(records))} tokens; "
+            f"it stands on {_escape(root.hub or root.title)}, fingerprint `{root.fingerprint}`."
+        )
     return made
 
 
@@ -285,8 +291,11 @@ def _limits(records: Records) -> str:
     items = []
     tokens = sum(number(facts.figures(records, stage), "tokens") or 0 for stage in ("pretrain", "instruct"))
     if tokens:
+        before = facts.tokens_before(records)
         items.append(
-            f"It was trained on {count(tokens)} tokens in all, against the billions or trillions that a "
+            f"It was trained on {count(tokens)} tokens"
+            + (f", after {count(before)} of its base's training" if before else " in all")
+            + ", against the billions or trillions that a "
             "language is usually learnt from. Expect fewer tokens and faster decoding; expect no more than "
             "the base knows, and mistakes in the new language."
         )
@@ -320,7 +329,7 @@ def _limits(records: Records) -> str:
 
 def _not_known(records: Records) -> list[str]:
     items = ["Not measured: whether answers are true, safe or free of bias; any benchmark of abilities."]
-    base = facts.base(records)
+    base = facts.root(records)
     if base is None or not base.licence:
         items.append("The licence of the base model was not recorded here; it holds for this model as well.")
     if (chat := facts.chat_vector(records)) is not None:

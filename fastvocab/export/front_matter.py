@@ -19,7 +19,7 @@ _TAGS = ("unsloth", "fastvocab", "vocabulary-extension", "continual-pretraining"
 
 def text(records: Records) -> str:
     """The front matter with its two lines of dashes; what is not known is left out."""
-    base = facts.base(records)
+    base = facts.root(records)
     data: dict[str, Any] = {}
     # a local folder is named by its last component; one that could be no name on the Hub is left out
     if base and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name := base.hub or base.title):

@@ -97,7 +97,8 @@ def extend(
 
     Returns:
         Figures: rows before and after, the method that was taken with its notes, norms, device; after ``auto`` the
-        table of its probe.
+        table of its probe; where the base is a checkpoint, ``before``: the plain model under it, ``root``, and the
+        ``tokens`` that it had been trained on.
 
     Raises:
         ModelError: a tokenizer of another base, or an ``init`` that cannot be done with what is given.
@@ -165,6 +166,9 @@ def extend(
         lineage=[*earlier["lineage"], parent] if earlier else [],
         extensions=[*earlier.get("extensions", []), checkpoint.extension(new.ids, figures["init"])],
     )
+    if earlier:
+        trained = sum(entry.get("tokens_after", 0) for entry in earlier["lineage"])
+        figures["before"] = {"root": root.public(), "tokens": trained}
     figures["bytes"] = sum(f["bytes"] for f in files.describe(folder))
     return figures
 

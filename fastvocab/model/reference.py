@@ -20,7 +20,7 @@ from typing import Any
 
 from fastvocab import files
 from fastvocab.errors import CheckpointError, FastvocabError, ModelError
-from fastvocab.model import demo, manifest
+from fastvocab.model import config_json, demo, manifest
 
 #: Keys of config.json that differ between machines and versions without changing the model.
 _VOLATILE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "architectures"}
@@ -112,7 +112,7 @@ def glance(name: str) -> Base:
         folder, commit = _locate(name, None, False)
     if _is_ours(folder):
         return _on_checkpoint(folder)
-    _check_config(name, folder)
+    config_json.read(name, folder)
     return Base(str(folder) if path.exists() else name, folder, commit, "")
 
 
@@ -122,7 +122,7 @@ def is_whole(base: Base) -> bool:
 
 
 def _plain(name: str, folder: Path, commit: str | None) -> Base:
-    config = _check(name, folder)
+    config = config_json.of_whole(name, folder)
     shown = str(folder) if Path(name).expanduser().is_dir() else name
     base = Base(shown, folder, commit, _fingerprint(folder, config))
     _remember(base)
@@ -215,7 +215,7 @@ def _recall(fingerprint: str) -> Base | None:
     for place in [*seen, *_places(fingerprint)]:
         with suppress(FastvocabError, OSError):
             folder = Path(place)
-            if _fingerprint(folder, _check(place, folder)) == fingerprint:
+            if _fingerprint(folder, config_json.of_whole(place, folder)) == fingerprint:
                 return Base(place, folder, None, fingerprint)
     return None
 
@@ -268,39 +268,6 @@ def _download(name: str, commit: str | None, fetch: bool) -> tuple[Path, str]:
             f"without a network use a folder or model.base={demo.NAME}",
         ) from error
     return folder, folder.name
-
-
-def _check(name: str, folder: Path) -> dict[str, Any]:
-    config = _check_config(name, folder)
-    if not any(folder.glob("*.safetensors")):
-        pickles = [p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in folder.glob(pattern)]
-        raise ModelError(
-            f"model.base: {name} has no .safetensors weights"
-            + (f", only {', '.join(pickles)}" if pickles else ""),
-            rule="pickled weights can run code and are not read",
-            fix="convert them where you trust them: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW)",
-        )
-    return config
-
-
-def _check_config(name: str, folder: Path) -> dict[str, Any]:
-    if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"model.base: {name} has no config.json", rule="a Hugging Face model folder is needed"
-        )
-    try:
-        config = files.read_json(folder / "config.json")
-    except CheckpointError as error:  # whose advice, to remove the folder, is for what a run can make again
-        raise ModelError(f"model.base: {error.message}", fix="fetch that file again") from error
-    if not isinstance(config, dict):
-        raise ModelError(f"model.base: config.json of {name} is no JSON object")
-    architectures = config.get("architectures") or []
-    if not any(str(a).endswith("ForCausalLM") for a in architectures):
-        raise ModelError(
-            f"model.base: {name} is {', '.join(map(str, architectures)) or 'of an unnamed architecture'}",
-            rule="a causal language model (…ForCausalLM) is needed",
-        )
-    return config
 
 
 def _fingerprint(folder: Path, config: dict[str, Any]) -> str:

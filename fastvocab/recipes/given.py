@@ -28,7 +28,7 @@ _IMMATERIAL = {"save_minutes", "save_steps", "keep_saves"}
 #: Those of one stage alone (evaluate.tasks is another matter).
 _IMMATERIAL_OF = {
     "corpus": {"executor", "tasks", "workers", "memory_gb", "slurm"},
-    "instruct": {"chat_vector"},  # it counts by its content (`chat_sources`)
+    "instruct": {"chat_vector", "template"},  # these count by their content (`chat_sources`)
 }
 #: Share of chat rows kept from training, for the samples.
 _HELDOUT_CHAT = 0.03
@@ -158,7 +158,8 @@ def chat_sources(config: Config) -> dict[str, Any]:
     """What `step` is given for the instruct stage: conversations, or a chat model, and the template."""
     if config.instruct.chat_vector:
         name = {"chat_vector": [config.instruct.chat_vector]}
-        told: dict[str, Any] = {"files": lambda: _chat_model(config), "named": name}
+        # nothing is trained: no other key changes what comes out
+        told: dict[str, Any] = {"files": lambda: _chat_model(config), "named": name, "keys": set()}
     else:
         given = {"train": config.instruct.train, "replay": config.instruct.replay}
         told = {"sources": given, "together": True}
@@ -193,6 +194,7 @@ def step(
     base: Config | None = None,
     files: Callable[[], list[dict[str, Any]]] | None = None,
     named: Mapping[str, Sequence[str]] | None = None,
+    keys: set[str] | None = None,
     **more: Any,
 ) -> Step:
     """A `Step` whose settings are a section of the configuration and ``more``.
@@ -201,10 +203,13 @@ def step(
         sources: outside text by the key that names it; it counts by its content, not by where it lies.
         files: other files from outside, as `Step.sources` has them.
         named: what is from outside, by the key that names it; None: ``sources``.
+        keys: of the section, those that count; None: all but what changes no result.
     """
     given = sources or {}
     settings = (
-        section.model_dump(mode="json", exclude=_IMMATERIAL | _IMMATERIAL_OF.get(name, set()) | set(given))
+        section.model_dump(
+            mode="json", include=keys, exclude=_IMMATERIAL | _IMMATERIAL_OF.get(name, set()) | set(given)
+        )
         | more
     )
     outside = named or {role: list(text) for role, text in given.items()}

@@ -192,6 +192,15 @@ def test_generate_inspect_and_export_work_on_the_run(
     facts = json.loads(said)
     assert code == 0 and facts["stage"] == "instruct" and facts["faults"] == []
     assert [entry["stage"] for entry in facts["lineage"]] == ["extend", "pretrain"]
+    with pytest.raises(SystemExit) as left:
+        cli.main(["generate", f"{run}/70-export", "x"])
+    assert left.value.code == 5 and f"give the run, {run}" in capsys.readouterr().err
+    young = tmp_path / "young"
+    for stage in ("10-corpus", "20-tokenizer", "30-extend"):
+        shutil.copytree(finished[0] / stage, young / stage)
+    with pytest.raises(SystemExit):
+        cli.main(["generate", str(young), "x", "--tokens", "1"])
+    assert "its new tokens have not been trained yet" in capsys.readouterr().err
     code, _ = call("export", run, "--to", str(tmp_path / "out"))
     assert code == 0 and (tmp_path / "out" / "model.safetensors").exists()
     code, _ = call("export", run, "--to", str(tmp_path / "out"))
@@ -241,6 +250,8 @@ def test_a_chat_model_s_difference_in_place_of_instruction_tuning(
     code, said = call(f"instruct.chat_vector={chat}")
     assert code == 0, said
     assert "pretrain: reused" in said and "what sets chat apart from the base added to it" in said
+    config = read_records(tmp_path / "tiny")["instruct"].data["config"]
+    assert "learning_rate" not in config, "nothing was trained"
     card = (tmp_path / "tiny" / "70-export" / "README.md").read_text(encoding="utf-8")
     assert (
         "**Chat vector**: the difference between chat and the base" in card

