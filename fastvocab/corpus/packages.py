@@ -10,14 +10,18 @@ import difflib
 import importlib.metadata
 import importlib.util
 import platform
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from fastvocab.corpus.items import Display, Document, Row, names
 from fastvocab.errors import DataError, DependencyError
 
+#: A title and the line under it, in as many characters.
+_TITLE = re.compile(r"^(\S.*)\n(={3,}|-{3,}|\*{3,}|~{3,}|\^{3,})\n", re.MULTILINE)
 PREFIX = "package:"
 INSTALL = "pip install 'fastvocab[demo]'"
 
@@ -206,6 +210,19 @@ def _pydoc_topics() -> list[tuple[str, str]]:
     return sorted(topics.items())
 
 
+def _sections(text: str) -> Iterator[str]:
+    """The sections of a topic, each a title and what stands under it.
+
+    Topics are chapters of up to 62 kB, and the sections of most are topics of their own, word for word: as whole
+    documents one is held out while another that has it is trained on. As sections they are duplicates, and dropped.
+    """
+    titles = [m for m in _TITLE.finditer(text) if len(m[1]) == len(m[2])]
+    bounds = [(0, "", 0), *((m.start(), f"{m[1]}\n", m.end()) for m in titles), (len(text), "", len(text))]
+    for (_, title, start), (end, *_) in pairwise(bounds):
+        if section := (title + text[start:end]).strip():
+            yield section
+
+
 def package_documents(source: str, display: Display | None = None) -> Iterator[Document]:
     """The documents of a package source: ``package:ua-gec``, ``package:pydoc-topics``.
 
@@ -228,7 +245,8 @@ def package_documents(source: str, display: Display | None = None) -> Iterator[D
     for key, text in _pydoc_topics():
         if display:
             display(len(text.encode()))
-        yield Document(text, f"{PREFIX}{name}/{key}")
+        for number, section in enumerate(_sections(text)):
+            yield Document(section, f"{PREFIX}{name}/{key}" + (f"#{number}" if number else ""))
 
 
 def package_rows(source: str, display: Display | None = None) -> Iterator[Row]:

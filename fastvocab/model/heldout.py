@@ -20,15 +20,16 @@ PIECE_BYTES = 1024
 def first_watched(path: Path) -> int:
     """Number of the first document (from 0) that evaluations during training read; final ones read those before.
 
-    They are the last documents, `MOST_BYTES` or a `SHARE` of the split, whichever is less, but at least one where
-    there are four. With fewer documents there are none: the number is that of all documents.
+    They are the last documents, `MOST_BYTES` or a `SHARE` of the split, in bytes and in documents, whichever is less,
+    but at least one where there are four. With fewer documents there are none: the number is that of all documents.
     """
     sizes = [len(document.encode("utf-8")) for document in text.documents(path)]
     if len(sizes) < 4:
         return len(sizes)
     room, first = min(MOST_BYTES, SHARE * sum(sizes)), len(sizes) - 1
     room -= sizes[first]
-    while first > 1 and sizes[first - 1] <= room:
+    # by bytes alone, small documents after a large one would all be here, and leave the end but one
+    while first > (1 - SHARE) * len(sizes) and sizes[first - 1] <= room:
         first -= 1
         room -= sizes[first]
     return first

@@ -12,6 +12,7 @@ from typing import Any
 from fastvocab import console, files
 from fastvocab.config import STAGES, Config
 from fastvocab.corpus import chat, minhash, sources
+from fastvocab.corpus.read import documents_of
 from fastvocab.corpus.spread import Spread
 from fastvocab.errors import ConfigError, DataError, DependencyError, FastvocabError, ModelError
 from fastvocab.evaluate import tasks
@@ -66,7 +67,7 @@ def check(
         attempt(lambda: _check_corpus(config))
         for given in (config.corpus.train, config.corpus.replay):
             if given:
-                attempt(partial(sources.resolve, given))
+                attempt(partial(_check_text, config, given))
     if config.instruct.train and "instruct" not in done:
         attempt(lambda: _check_chat(config))
     if config.instruct.chat_vector and base is not None:
@@ -99,6 +100,13 @@ def _check_corpus(config: Config) -> None:
     section = config.corpus
     minhash.check_threshold(section.near_duplicates)
     Spread(section.executor, slurm=section.slurm.model_dump()).check()
+
+
+def _check_text(config: Config, given: tuple[str, ...]) -> None:
+    """All is there, and files have a document that can be read: that much is seen without reading on."""
+    found = sources.resolve(given)
+    if all(source.kind == "file" for source in found):
+        next(documents_of(found, config.corpus.text_key, config.corpus.unit, None))
 
 
 def _finished(config: Config, stage: str) -> bool:

@@ -7,7 +7,12 @@ from typing import Any
 #: The embedded default: everything from ordinary packages, sized for two CPU cores and ten minutes.
 EMBEDDED: dict[str, Any] = {
     "name": "smollm2-ukrainian",
-    "corpus": {"train": "package:ua-gec", "replay": "package:pydoc-topics", "language": "uk"},
+    "corpus": {
+        "train": "package:ua-gec",
+        "replay": "package:pydoc-topics",
+        "language": "uk",
+        "heldout": 0.05,
+    },
     "tokenizer": {"new_tokens": 8000},
     # on two cores 40,000 take 15 s longer, in which training gains more than they do
     "extend": {"calibration_bytes": 10_000},

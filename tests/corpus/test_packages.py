@@ -3,6 +3,8 @@
 import importlib.metadata
 import pydoc
 import sys
+from collections import Counter
+from pydoc_data.topics import topics
 
 from fastvocab.corpus.packages import package_info
 from fastvocab.corpus.read import documents, rows, total_bytes
@@ -30,6 +32,18 @@ def test_pydoc_topics_are_those_of_help() -> None:
     for word, opening in (("LOOPING", "Compound statements"), ("NAMESPACES", "Naming and binding")):
         name = pydoc.Helper.topics[word][0]
         assert found[f"package:pydoc-topics/{name}"].startswith(opening)
+    # a chapter's sections are topics of their own: as duplicates they go, and nothing is held out that is trained on
+    paragraphs = Counter(
+        paragraph
+        for text in set(found.values())
+        for paragraph in {" ".join(part.split()) for part in text.split("\n\n")}
+        if len(paragraph) > 80
+    )
+    assert len(paragraphs) > 1000 and sum(count > 1 for count in paragraphs.values()) < 5
+    whole = " ".join(" ".join(topics[name].split()) for name in sorted(topics))
+    assert all(" ".join(text.split())[-60:] in whole for text in found.values()), (
+        "nothing but lines under titles is gone"
+    )
 
 
 def test_chatterbot_pairs_are_question_and_first_answer() -> None:

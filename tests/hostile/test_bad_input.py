@@ -63,6 +63,17 @@ def test_a_bad_corpus(
         assert part in said
 
 
+@pytest.mark.parametrize("name", ["blank.txt", "latin1.txt", "other_key.jsonl"])
+def test_text_without_a_document_is_found_by_a_dry_run(
+    name: str, corpora: Path, tied_llama: Path, text_folder: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (corpora / "blank.txt").write_text(" \n" * 1000)
+    arguments = [*tiny_run(tied_llama, text_folder, tmp_path), f"corpus.train={corpora / name}", "--dry-run"]
+    code, said = run(capsys, arguments)
+    assert code == 3 and name in said
+
+
 def test_several_things_at_once_are_all_named(
     tied_llama: Path, text_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,8 @@ def test_training_and_the_final_figures_read_different_documents(tmp_path: Path)
     assert 0 < sum(len(piece.encode()) for piece in heldout.watched(path, limit=1500)[0]) < 3000
     longest = write_jsonl(tmp_path / "long.jsonl", ["слово " * 4000] * 4)
     assert heldout.first_watched(longest) == 3, "one document where there are four, however long"
+    skewed = write_jsonl(tmp_path / "skewed.jsonl", ["a", "book " * 9000, *["a page " * 60] * 6])
+    assert heldout.first_watched(skewed) == 6, "nor more than a quarter of the documents, however small"
 
 
 def test_a_split_of_three_documents_is_not_divided_and_it_is_said(
