@@ -74,13 +74,13 @@ WAYS = tuple(way for ways in STATES.values() for way in ways)
 def bring_in(dtype: str) -> float:
     """Import what all ways need, set the precision of what is loaded; seconds."""
     started = time.perf_counter()
-    from fastvocab.model import load
+    from fastvocab.model import backend
 
-    load.unsloth()
+    backend.unsloth()
     for name in _LATE:
         importlib.import_module(name)
-    if load.device() == "cpu":
-        load.dtype_name = lambda: dtype
+    if backend.device() == "cpu":
+        backend.dtype_name = lambda: dtype
     return time.perf_counter() - started
 
 
@@ -220,7 +220,7 @@ def reload(way: str, base: str, dtype: str, out: Path) -> Figures:
     import torch
 
     from fastvocab import console
-    from fastvocab.model import checkpoint, load, manifest, probe
+    from fastvocab.model import backend, checkpoint, manifest, probe
 
     before, folder = set(sys.modules), out / way
     used, started = time.process_time(), time.perf_counter()
@@ -228,7 +228,7 @@ def reload(way: str, base: str, dtype: str, out: Path) -> Figures:
         model, _ = checkpoint.load(folder, trainable=True, block=BLOCK, seed=SEED)
     elif way == "Unsloth":
         with console.quiet():
-            model, _ = load.unsloth().FastLanguageModel.from_pretrained(
+            model, _ = backend.unsloth().FastLanguageModel.from_pretrained(
                 model_name=str(folder),
                 max_seq_length=BLOCK,
                 dtype=getattr(torch, dtype),

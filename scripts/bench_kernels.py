@@ -44,11 +44,11 @@ def step(model: Any, given: dict[str, Any], *, autocast: bool = True) -> tuple[f
     """(seconds, gradient of all that trains)."""
     import torch
 
-    from fastvocab.model import load
+    from fastvocab.model import backend
 
     model.zero_grad()
     started = time.perf_counter()
-    with load.autocast() if autocast else nullcontext():
+    with backend.autocast() if autocast else nullcontext():
         loss = model(**given, use_cache=False).loss
     loss.backward()
     seconds = time.perf_counter() - started

@@ -136,11 +136,11 @@ def bare(run: Path, work: Path, section: PretrainSection, seed: int, watched: Ca
     """Train with unsloth's trainer and its arguments alone."""
     from transformers import PrinterCallback
 
-    from fastvocab.model import checkpoint, load
+    from fastvocab.model import backend, checkpoint
     from fastvocab.train import blocks
     from fastvocab.train.budget import batch_size
 
-    package = load.unsloth()
+    package = backend.unsloth()
     model, tokenizer = checkpoint.load(
         run / "30-extend", trainable=True, lora=section.lora.model_dump(), embeddings="full", block=section.block,
         seed=seed,

@@ -225,11 +225,11 @@ def run(name: str, arm: str, rows: int, tokens: int | None, steps: int, warmup: 
     import numpy
     import torch
 
-    from fastvocab.model import load
+    from fastvocab.model import backend
 
     plain, shape = arm == "peft", SHAPES[name]
     if not plain:
-        load.unsloth()
+        backend.unsloth()
     model = base_model(shape, rows, plain=plain)
     stop = model.get_input_embeddings().weight.shape[0]
     new_ids = range(stop - rows, stop)

@@ -82,9 +82,9 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=30_000, help="held-out text (default 30000)")
     options, began = parser.parse_args(), time.perf_counter()
 
-    from fastvocab.model import load, manifest, reference, text
+    from fastvocab.model import backend, manifest, reference, text
 
-    load.unsloth()
+    backend.unsloth()
     corpus = options.run / "10-corpus"
     held_out, original = (
         text.byte_pieces(text.documents(corpus / name), size=1024, limit=limit)

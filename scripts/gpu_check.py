@@ -59,7 +59,7 @@ Line = tuple[str, str, str, bool]
 
 def load(folder: str, four_bit: str) -> dict[str, Any]:
     """A checkpoint in this process: its probe against what was saved, and a few tokens after one prompt."""
-    from fastvocab.model import checkpoint, generation, probe
+    from fastvocab.model import backend, checkpoint, generation, probe
     from fastvocab.model import load as loader
 
     model, tokenizer = checkpoint.load(folder, load_in_4bit=four_bit == "4-bit")
@@ -70,7 +70,7 @@ def load(folder: str, four_bit: str) -> dict[str, Any]:
     return {
         "apart": max(abs(a - b) for row in pairs for a, b in zip(*row)),
         "bitwise": now["sha256"] == saved["sha256"],
-        "quantized": loader.is_quantized(
+        "quantized": backend.is_quantized(
             model.get_base_model() if hasattr(model, "get_base_model") else model
         ),
         "precision": loader.precision(model),
@@ -201,9 +201,9 @@ def arm(run: str, out: str, steps: str, name: str) -> dict[str, Any]:
 
 def train_plain(run: Path, work: Path, section: PretrainSection) -> tuple[list[float], int]:
     """What a notebook does with the extended model, by Unsloth alone."""
-    from fastvocab.model import checkpoint, load, manifest, text
+    from fastvocab.model import backend, checkpoint, load, manifest, text
 
-    unsloth = load.unsloth()
+    unsloth = backend.unsloth()
     import torch
 
     from fastvocab.train import blocks
@@ -216,10 +216,10 @@ def train_plain(run: Path, work: Path, section: PretrainSection) -> tuple[list[f
         needed=section.steps * batch_size(section) * section.accumulate if section.steps else None, work=work / "data",
     )  # fmt: skip
     model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
-        model_name=str(merged), max_seq_length=section.block, dtype=getattr(torch, load.dtype_name()),
+        model_name=str(merged), max_seq_length=section.block, dtype=getattr(torch, backend.dtype_name()),
         load_in_4bit=manifest.read(run / "30-extend")["load_in_4bit"],
     )  # fmt: skip
-    tied, lora, on_gpu = load.is_tied(model), section.lora, load.device() != "cpu"
+    tied, lora, on_gpu = load.is_tied(model), section.lora, backend.device() != "cpu"
     model.config._name_or_path = "merged"  # the pickles that unsloth writes go under it
     checkpointing = "unsloth" if recomputes(section) else False
     model = unsloth.FastLanguageModel.get_peft_model(
@@ -257,8 +257,7 @@ def borders(folder: str) -> dict[str, Any]:
     """Last hidden state of a second document: alone, after another one, and after it with the border told."""
     import torch
 
-    from fastvocab.model import checkpoint
-    from fastvocab.model import load as loader
+    from fastvocab.model import backend, checkpoint
 
     model, tokenizer = checkpoint.load(folder)
     device, length = model.get_input_embeddings().weight.device, 24
@@ -267,7 +266,7 @@ def borders(folder: str) -> dict[str, Any]:
     model.train()  # masks are dropped, as in training; there is no dropout
     places = torch.arange(length, device=device)
     told: dict[str, Any] = {"position_ids": torch.cat([places, places])[None]}
-    if loader.device() != "cpu":
+    if backend.device() != "cpu":
         told["packed_seq_lengths"] = torch.tensor([length, length], dtype=torch.int32)
 
     def logits(ids: Any, **more: Any) -> Any:

@@ -125,9 +125,9 @@ def _alone(log: Path) -> None:
 
 def warm() -> None:
     """Import all that a trial needs, once for all forks."""
-    from fastvocab.model import load
+    from fastvocab.model import backend
 
-    load.unsloth()
+    backend.unsloth()
     import datasets  # noqa: F401
     import peft  # noqa: F401
     import trl.trainer.sft_trainer  # noqa: F401

@@ -81,9 +81,9 @@ def test_what_does_not_fit_into_memory_is_left_out(
 def test_all_ways_to_save_come_back(
     measured: Callable[..., Any], tied_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastvocab.model import load
+    from fastvocab.model import backend
 
-    monkeypatch.setattr(load, "dtype_name", load.dtype_name)  # the script sets it: to be put back
+    monkeypatch.setattr(backend, "dtype_name", backend.dtype_name)  # the script sets it: to be put back
     text = tmp_path / "uk.txt"
     text.write_text("\n".join(sentences(300)), encoding="utf-8")
     options = ["--base", str(tied_llama), "--text", str(text), "--new-tokens", "60", "--r", "4"]

@@ -17,7 +17,7 @@ from typing import Any
 
 from fastvocab import console, files, memory
 from fastvocab.config.models import LoraSection, PretrainSection
-from fastvocab.model import checkpoint, extend, load, manifest, reference, text
+from fastvocab.model import backend, checkpoint, extend, load, manifest, reference, text
 from fastvocab.model.new_tokens import NewTokens
 from fastvocab.model.reference import Base
 from fastvocab.train.pretrain import pretrain
@@ -135,13 +135,15 @@ def train(
         console.say(f"  {name}: trained already")
         return Arm(done, _note(done)["figures"])
     if not start.exists():
-        clock, imported = time.monotonic(), load.seconds_importing()
+        clock, imported = time.monotonic(), backend.seconds_importing()
         with files.atomic_folder(start) as folder:
             make = _without_tokens if name == CONTROL else _with_added_tokens
             found = make(folder, base, tokenizer, load_in_4bit=load_in_4bit, seed=seed)
             # the control has all of the time for training: what it starts from is the base itself
             spent = (
-                0.0 if name == CONTROL else time.monotonic() - clock - (load.seconds_importing() - imported)
+                0.0
+                if name == CONTROL
+                else time.monotonic() - clock - (backend.seconds_importing() - imported)
             )
             _write_note(folder, key, found | {"preparation": round(spent, 2)})
     begun = _note(start)["figures"]
@@ -149,7 +151,7 @@ def train(
     settings = (
         control_section(section, left, watched_bytes)
         if name == CONTROL
-        else plain_section(section, left, watched_bytes, on_gpu=load.device() != "cpu")
+        else plain_section(section, left, watched_bytes, on_gpu=backend.device() != "cpu")
     )
     if adapter := manifest.peek(start)["lora"]:
         # a base that is a checkpoint of ours has an adapter, whose shape cannot be changed
@@ -223,7 +225,7 @@ def _save(folder: Path, model: Any, tokenizer: Any, base: Base, ids: range, init
         stage="extend",
         new_ids=ids,
         init=init,
-        load_in_4bit=load.is_quantized(causal),
+        load_in_4bit=backend.is_quantized(causal),
         lora=earlier.get("lora"),
         lineage=[*earlier["lineage"], parent] if earlier else [],
         extensions=[*earlier.get("extensions", []), checkpoint.extension(ids, init)],

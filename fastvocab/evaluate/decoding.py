@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from fastvocab.model import load, text
+from fastvocab.model import backend, text
 
 #: Steps that are timed, after as many that are not as caches and clocks need to settle.
 STEPS, _SETTLE = 32, 4
@@ -19,8 +19,8 @@ def measure(model: Any, tok: Any, document: str, tokens: int) -> dict[str, float
     """Time a decoding step with the KV cache, one sequence at a time.
 
     Args:
-        model: adapters merged in as in an export (`load.reading`): a step of a model with open adapters would be slower
-            than one of the base for a reason that goes away with the merge.
+        model: adapters merged in as in an export (`backend.reading`): a step of a model with open adapters would be
+            slower than one of the base for a reason that goes away with the merge.
         document: its first tokens are the context.
         tokens: of the text that the figure is for, so many steps.
 
@@ -42,7 +42,7 @@ def measure(model: Any, tok: Any, document: str, tokens: int) -> dict[str, float
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
     context = torch.tensor([ids], device=model.get_input_embeddings().weight.device)
-    with load.generating(model), torch.inference_mode():
+    with backend.generating(model), torch.inference_mode():
         model.generate(
             input_ids=context,
             attention_mask=torch.ones_like(context),

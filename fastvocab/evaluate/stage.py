@@ -13,7 +13,7 @@ from fastvocab import console, files
 from fastvocab.config.models import EvaluateSection
 from fastvocab.evaluate import bits, decoding, intervals, tasks
 from fastvocab.evaluate.bits import Pieces
-from fastvocab.model import checkpoint, generation, heldout, load, manifest, text
+from fastvocab.model import backend, checkpoint, generation, heldout, manifest, text
 from fastvocab.model.reference import Base
 
 #: Both parts of what is scored: where the text lies in the corpus folder, and which setting limits it.
@@ -69,7 +69,7 @@ def evaluate(
                 model, tok = checkpoint.load(path, block=longest, seed=seed)
             new_ids = range(0) if path is None else manifest.new_ids(manifest.peek(path))
             point: dict[str, Any] = {"target": None, "original": None, "change": {}}
-            with load.reading(model) as model:
+            with backend.reading(model) as model:
                 for part, text_of in pieces.items():
                     if text_of.texts or part == "target":  # without any the target's own error
                         scored = bits.score(model, tok, text_of, new_ids=new_ids, seed=seed)
@@ -95,7 +95,7 @@ def evaluate(
         line = [name for name in points if name not in ("control", "plain")]
         out["tasks"] = tasks.measure(section.tasks, base, {line[-1]: points[line[-1]]}, seed=seed)
     files.write_json(folder / "evaluation.json", {**out, "nats_of_documents": nats})
-    return {**out, "device": load.device()}
+    return {**out, "device": backend.device()}
 
 
 def _say_what_is_too_small(pieces: dict[str, Pieces]) -> None:

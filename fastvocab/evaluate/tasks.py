@@ -18,7 +18,7 @@ from typing import Any
 
 from fastvocab import console
 from fastvocab.errors import DataError, DependencyError
-from fastvocab.model import checkpoint, load
+from fastvocab.model import backend, checkpoint
 from fastvocab.model.reference import Base
 
 
@@ -66,7 +66,7 @@ def measure(names: Sequence[str], base: Base, points: dict[str, Path], *, seed: 
 def _in_a_process(folder: Path, tokenizer: Path, names: Sequence[str], work: Path, seed: int) -> Any:
     question, answer = work / "question.json", work / "answer.json"
     asked = {"model": str(folder), "tokenizer": str(tokenizer), "tasks": list(names), "seed": seed}
-    asked |= {"device": load.device(), "answer": str(answer)}
+    asked |= {"device": backend.device(), "answer": str(answer)}
     question.write_text(json.dumps(asked), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", __name__, str(question)],

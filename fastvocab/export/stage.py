@@ -7,7 +7,7 @@ from typing import Any
 
 from fastvocab import console, files
 from fastvocab.export.card import card, card_of_checkpoint
-from fastvocab.model import checkpoint, load, reference
+from fastvocab.model import backend, checkpoint, reference
 from fastvocab.run import Record
 
 
@@ -36,5 +36,5 @@ def export(
         "format": "hf",
         **figures,
         "bytes": sum(p.stat().st_size for p in folder.iterdir()),
-        "device": load.device(),
+        "device": backend.device(),
     }

@@ -17,7 +17,7 @@ from typing import Any
 
 from fastvocab.architecture import Architecture
 from fastvocab.errors import ModelError
-from fastvocab.model import adapter, checkpoint, load, manifest, probe, reference, rows, text
+from fastvocab.model import adapter, backend, checkpoint, load, manifest, probe, reference, rows, text
 from fastvocab.model.reference import Base
 
 KEY = "instruct.chat_vector"
@@ -114,14 +114,14 @@ def add(
         "lineage": [*facts["lineage"], parent],
     }
     model, _ = checkpoint.rebuild(folder, fields, chat, load_in_4bit=facts["load_in_4bit"], seed=seed)
-    fields |= {"dtype": load.precision(model), "load_in_4bit": load.is_quantized(model)}
+    fields |= {"dtype": load.precision(model), "load_in_4bit": backend.is_quantized(model)}
     fields["probe"] = probe.take(model, probe.ids(tokenizer, manifest.new_ids(facts), count))
     manifest.write(folder, fields)
     return {
         "chat_vector": chat.record(),
         "difference": difference,
         "moved_rows": moved,
-        "device": load.device(),
+        "device": backend.device(),
     }
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from fastvocab import console, files
 from fastvocab.errors import CheckpointError, ConfigError
-from fastvocab.model import adapter, manifest, probe, reference, rows, text
+from fastvocab.model import adapter, backend, manifest, probe, reference, rows, text
 from fastvocab.model import load as loader
 from fastvocab.model.manifest import digest, read
 from fastvocab.model.reference import Base
@@ -135,7 +135,7 @@ def load(
         seed=seed,
         gradient_checkpointing=gradient_checkpointing,
     )
-    probe.check(folder, model, facts, quantized=loader.is_quantized(model))
+    probe.check(folder, model, facts, quantized=backend.is_quantized(model))
     return model, tokenizer
 
 
@@ -246,7 +246,7 @@ def _merge(path: Path | str, out: Path, base: str | None) -> dict[str, Any]:
     again = AutoModelForCausalLM.from_pretrained(out, dtype=half).to(plain.device)
     apart = float((probe.logits(again, ids) - probe.logits(plain, ids)).abs().max())
     # on a GPU unsloth's kernels stand in one of the two
-    if not apart <= (0.0 if loader.device() == "cpu" else probe.TOLERANCE["bfloat16"]):
+    if not apart <= (0.0 if backend.device() == "cpu" else probe.TOLERANCE["bfloat16"]):
         raise CheckpointError(
             f"{out} read back by transformers gives other logits than the model that was saved"
         )

@@ -80,7 +80,7 @@ def build() -> Path:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    from fastvocab.model.load import unsloth
+    from fastvocab.model.backend import unsloth
 
     unsloth()  # it asks to be imported before transformers, which it patches on a GPU
     import torch

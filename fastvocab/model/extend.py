@@ -9,7 +9,7 @@ from typing import Any
 
 from fastvocab import console, files
 from fastvocab.errors import ModelError
-from fastvocab.model import checkpoint, initialise, load, manifest, reference, text
+from fastvocab.model import backend, checkpoint, initialise, load, manifest, reference, text
 from fastvocab.model.initialise import named, unsloth_own
 from fastvocab.model.initialise.task import TEXT_BYTES, Task
 from fastvocab.model.new_tokens import NewTokens
@@ -138,7 +138,7 @@ def extend(
     used_up = copy.deepcopy(own)
     grow(causal, used_up, new.ids, names, rows=-(-needed // multiple) * multiple, way=way)
     figures: dict[str, Any] = {
-        "device": load.device(),
+        "device": backend.device(),
         "tied": load.is_tied(model),
         "base_tokens": len(own),
         "tokens": len(extended),
@@ -161,7 +161,7 @@ def extend(
         stage="extend",
         new_ids=new.ids,
         init=figures["init"],
-        load_in_4bit=load.is_quantized(causal),
+        load_in_4bit=backend.is_quantized(causal),
         lora=earlier.get("lora"),
         lineage=[*earlier["lineage"], parent] if earlier else [],
         extensions=[*earlier.get("extensions", []), checkpoint.extension(new.ids, figures["init"])],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastvocab.model import load, text
+from fastvocab.model import backend, text
 
 
 def generate(
@@ -78,8 +78,8 @@ def continuations(
     text.suppress_unused(model, tok)  # a base that was just loaded does not know of its own padding
     # what a library keeps from here (masks, rotary tables) may be used in training next
     graph = torch.no_grad() if model.training else torch.inference_mode()
-    # no autocast of its own: it would cast every weight anew for each single token (`load.reading` does it once)
-    with load.generating(model), graph:
+    # no autocast of its own: it would cast every weight anew for each single token (`backend.reading` does it once)
+    with backend.generating(model), graph:
         out = model.generate(
             input_ids=ids,
             attention_mask=mask,

@@ -15,18 +15,15 @@ What the GPU class does beside loading is kept off what is ours:
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from fastvocab import console
 from fastvocab.errors import ModelError, ResourceError
+from fastvocab.model import backend
 from fastvocab.model.reference import Base
 from fastvocab.model.tying import untie
 
@@ -36,107 +33,12 @@ Embeddings = Literal["full", "new_rows", "frozen"]
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-#: How long `unsloth` took to import, once it has.
-_IMPORTING: list[float] = []
-#: Other programs are busy where all of them together have so much of the cores, in percent, over so many seconds.
-_BUSY, _LOOK = 10.0, 0.2
-
-
-def seconds_importing() -> float:
-    """What the import of unsloth has cost this process so far: any program that trains pays it once."""
-    return sum(_IMPORTING)
-
-
-@cache
-def unsloth() -> Any:
-    """The imported ``unsloth`` package, its banner kept off the screen (12 s on 2 cores)."""
-    began = time.monotonic()
-    sleep_beside_others()
-    os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")  # no call home about machine and model
-    # libraries' bars and notices would break into our own; what matters is said by us
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    with console.quiet():
-        import unsloth as package
-        from datasets.utils.logging import disable_progress_bar
-        from transformers.utils import logging as transformers_logging
-
-        disable_progress_bar()
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-    _IMPORTING.append(time.monotonic() - began)
-    return package
-
-
-def sleep_beside_others() -> None:
-    """Let OpenMP's threads sleep while they wait, if other programs are at work on this machine and nothing is set.
-
-    To be called before torch is loaded. Threads that spin are faster alone and in each other's way beside others.
-    A step of 256 tokens, SmolLM2-135M on 2 cores, three runs: 0.76 to 0.80 s spinning (what the library does by
-    itself), 0.94 to 1.25 s sleeping; beside one busy process 2.9 s spinning, 1.25 s sleeping.
-    """
-    import psutil
-
-    if (
-        "OMP_WAIT_POLICY" not in os.environ
-        and "torch" not in sys.modules
-        and psutil.cpu_percent(_LOOK) > _BUSY
-    ):
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-
-
-def autocast() -> Any:
-    """bfloat16 where a CPU has it in hardware, as in training; on a GPU the weights are 16-bit already.
-
-    Reading with it costs half the time of float32 (SmolLM2-135M, 2 cores with AMX).
-    """
-    import torch
-
-    enabled = device() == "cpu" and bool(unsloth().is_bfloat16_supported())
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled)
-
-
-@contextmanager
-def reading(model: Any) -> Iterator[Any]:
-    """Inside, a model that is only read from here on: adapters merged in as in an export, and products in bfloat16 on
-    CPUs that have it, as in training.
-
-    There linear weights are cast once instead of in each pass, to the very same numbers. Over a 4-bit base adapters
-    stay apart: merging would round the weights anew.
-
-    Args:
-        model: it is used up: its adapter and its float32 linear weights are gone afterwards.
-    """
-    import torch
-
-    if hasattr(model, "merge_and_unload") and not is_quantized(model):
-        model = model.merge_and_unload()
-    with autocast():
-        if torch.is_autocast_enabled("cpu"):
-            for module in model.modules():
-                if type(module) is torch.nn.Linear and module.weight.dtype == torch.float32:
-                    # a parameter of its own: the input embedding that it may be tied to stays as it is
-                    module.weight = torch.nn.Parameter(module.weight.detach().bfloat16(), requires_grad=False)
-        yield model
-
-
-def device() -> str:
-    """``"cuda"``, ``"xpu"``... or ``"cpu"``: where models are loaded."""
-    return str(unsloth().DEVICE_TYPE_TORCH) if hasattr(unsloth(), "DEVICE_TYPE_TORCH") else "cuda"
-
-
-def dtype_name() -> str:
-    """Weights' dtype: float32 on CPU (trained under bfloat16 autocast), the machine's 16-bit type on GPU."""
-    if device() == "cpu":
-        return "float32"
-    return "bfloat16" if unsloth().is_bfloat16_supported() else "float16"
-
-
 def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tuple[Any, Any]:
     """Load a base model and its tokenizer through ``FastLanguageModel.from_pretrained``.
 
     Args:
         load_in_4bit: linear layers in NF4, where bitsandbytes runs (on a CPU too, in recent versions); embedding
-            matrices stay as they are. `is_quantized` tells whether it came so.
+            matrices stay as they are. `backend.is_quantized` tells whether it came so.
         block: the longest sequence that training will use, in tokens.
         seed: for what the loader draws.
 
@@ -148,11 +50,11 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
 
     from fastvocab.model import text
 
-    package = unsloth()
+    package = backend.unsloth()
     longest = (base.config.get("text_config") or base.config).get("max_position_embeddings")
     if isinstance(longest, int):
         block = min(block, longest)  # a longer one would make unsloth stretch the rotary positions
-    if device() == "cpu":
+    if backend.device() == "cpu":
         available = _available_memory()
         needed = (
             (3 if load_in_4bit else 4) * sum(f.stat().st_size for f in base.folder.glob("*.safetensors")) // 2
@@ -163,13 +65,13 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
                 fix="choose a smaller model.base, or a machine with a GPU",
             )
     try:
-        own = None if device() == "cpu" else text.tokenizer(base.folder)
+        own = None if backend.device() == "cpu" else text.tokenizer(base.folder)
         with console.quiet(), _padding(own, base.folder) as tokenizer_folder:
             model, tokenizer = package.FastLanguageModel.from_pretrained(
                 model_name=str(base.folder),
                 tokenizer_name=tokenizer_folder,
                 max_seq_length=block,
-                dtype=getattr(torch, dtype_name()),
+                dtype=getattr(torch, backend.dtype_name()),
                 load_in_4bit=load_in_4bit,
                 trust_remote_code=False,
                 offload_embedding=False,
@@ -179,7 +81,7 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
         raise ModelError(
             f"{base.name} could not be loaded: {error}", fix="check the folder's files"
         ) from error
-    if load_in_4bit and not is_quantized(model):
+    if load_in_4bit and not backend.is_quantized(model):
         console.warn(
             "model.load_in_4bit: bitsandbytes does not run on this machine; weights are loaded in full"
         )
@@ -230,11 +132,6 @@ def _available_memory() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def is_quantized(model: Any) -> bool:
-    """Did the linear layers come in 4-bit?"""
-    return bool(getattr(model, "is_loaded_in_4bit", False))
-
-
 def precision(model: Any) -> str:
     """The lowest of its floating-point weights', such as ``"bfloat16"``: that of the layers, not of what is opened."""
     import torch
@@ -277,7 +174,7 @@ def add_lora(
     if embeddings == "full":
         full = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]
     with console.quiet(), _own_folder(model) as folder:
-        model = unsloth().FastLanguageModel.get_peft_model(
+        model = backend.unsloth().FastLanguageModel.get_peft_model(
             model,
             r=r,
             target_modules=list(targets),
@@ -316,28 +213,6 @@ def _own_folder(model: Any) -> Iterator[str]:
             yield folder
         finally:
             model.config._name_or_path = own
-
-
-@contextmanager
-def generating(model: Any) -> Iterator[None]:
-    """Inside, unsloth's own switch is on (KV cache, fast kernels on a GPU); a model in training is in training again
-    afterwards, each module as it was.
-    """
-    modes = {module: module.training for module in model.modules()}
-    training = model.training
-    recomputing = next(
-        (m.gradient_checkpointing for m in modes if getattr(m, "gradient_checkpointing", False)), False
-    )
-    with console.quiet():
-        unsloth().FastLanguageModel.for_inference(model)
-    try:
-        yield
-    finally:
-        if training:
-            with console.quiet():
-                unsloth().FastLanguageModel.for_training(model, use_gradient_checkpointing=recomputing)
-            for module, mode in modes.items():
-                module.training = mode
 
 
 def _wrapped(model: Any) -> list[Any]:

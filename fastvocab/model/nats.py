@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fastvocab.model import load
+from fastvocab.model import backend, load
 from fastvocab.model.logits import transform_of
 
 #: Tokens in one forward pass, padding counted.
@@ -35,7 +35,7 @@ def nats(
     decoder, head, transform = model.get_decoder(), model.get_output_embeddings(), transform_of(model)
     dtype, step = load.live(head).dtype, max(1, CHUNK // len(load.live(head)))
     # not inference_mode: what a library keeps from here (masks, rotary tables) may be used in training next
-    with torch.random.fork_rng(enabled=True), torch.no_grad(), load.autocast():
+    with torch.random.fork_rng(enabled=True), torch.no_grad(), backend.autocast():
         for indices in batches(rows):
             ids, mask = (part.to(device) for part in padded([rows[i] for i in indices]))
             hidden = decoder(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state

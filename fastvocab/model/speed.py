@@ -21,10 +21,10 @@ def matmul_flops() -> float:
     """Operations a second of bfloat16 (float16 on older GPUs) products of 1024 x 1024, measured for 0.3 s."""
     import torch
 
-    from fastvocab.model import load
+    from fastvocab.model import backend
 
-    where = load.device()
-    kind = torch.float16 if load.dtype_name() == "float16" else torch.bfloat16
+    where = backend.device()
+    kind = torch.float16 if backend.dtype_name() == "float16" else torch.bfloat16
     a = torch.randn(_SIZE, _SIZE, device=where).to(kind)
     wait = torch.cuda.synchronize if where.startswith("cuda") else (lambda: None)
     (a @ a).sum().item()

@@ -26,7 +26,7 @@ _LIBRARIES = {"cpu": 1_300_000_000, "gpu": 800_000_000}
 _SLACK = 1.22
 #: Logits that an evaluation on the way holds, and bytes of each: 16-bit, float32 twice (`fastvocab.model.nats`).
 _EVALUATED, _EVALUATED_BYTES = 2**24, 10
-#: Elements of a chunk of logits in training (`fastvocab.model.new_rows.CHUNK`).
+#: Elements of a chunk of logits in training (`fastvocab.model.chunked_loss.CHUNK`).
 _CHUNK = 128 * 1024 * 1024
 #: Bytes of one layer's attention weights up to which they are kept (`fastvocab.train.cpu_kernels`).
 _SCORES = 20 * 2**20

@@ -16,7 +16,7 @@ from fastvocab import console, processes
 from fastvocab.config import Config, describe
 from fastvocab.config import load as load_config
 from fastvocab.errors import ConfigError, FastvocabError, ResourceError, Stopped
-from fastvocab.model import load
+from fastvocab.model import backend
 from fastvocab.plan import bases, checks
 from fastvocab.plan import device as devices
 from fastvocab.recipes import given, planning
@@ -186,7 +186,7 @@ def _join(config: Config) -> None:
             rule="the comparison is of trainings in one process each, of equal time",
             fix="run with one process, or with evaluate.control=false",
         )
-    load.unsloth()  # it asks to be imported before what joining imports
+    backend.unsloth()  # it asks to be imported before what joining imports
     processes.start()
     asked = [json.loads(text) for text in processes.gather(config.model_dump_json())]
     wrong = [

@@ -220,11 +220,11 @@ def step(
         return found.public() if name == "export" else found.record()
 
     def timed(folder: Path, context: Context) -> dict[str, Any]:
-        from fastvocab.model import load
+        from fastvocab.model import backend
 
-        before = load.seconds_importing()
+        before = backend.seconds_importing()
         figures = work(folder, context)
-        return {**figures, "seconds_importing": round(load.seconds_importing() - before, 2)}
+        return {**figures, "seconds_importing": round(backend.seconds_importing() - before, 2)}
 
     def describe_sources() -> list[dict[str, Any]]:
         return [

@@ -38,7 +38,7 @@ def steps(run: Run) -> list[Step]:
         return build(folder, **config.corpus.model_dump(), saves=context.saves)
 
     def tokenizer(folder: Path, context: Context) -> dict[str, Any]:
-        from fastvocab.model.load import unsloth
+        from fastvocab.model.backend import unsloth
         from fastvocab.tokenizer.stage import build
 
         unsloth()  # it asks to be imported before transformers, which the proofs use

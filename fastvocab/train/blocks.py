@@ -28,7 +28,7 @@ import numpy as np
 
 from fastvocab import console
 from fastvocab.errors import DataError
-from fastvocab.model import load, text
+from fastvocab.model import backend, text
 from fastvocab.model.counts import Counts, order_for
 from fastvocab.train.data import Data
 
@@ -248,7 +248,7 @@ def prepare(
                 f"corpus.replay: all of it does not fill one block of {block} tokens, so none is trained on: give more "
                 "text, or a shorter pretrain.block"
             )
-    apart = load.device() == "cpu"
+    apart = backend.device() == "cpu"
     collate = collate_apart(text.bos_id(tok)) if apart else collate_whole
     data = mix(target, replay, replay_share, needed=needed, collate=collate)
     for name in ("target.npy", "replay.npy"):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fastvocab import processes
 from fastvocab.config.models import TrainSection
 from fastvocab.errors import ConfigError
-from fastvocab.model import load
+from fastvocab.model import backend
 
 FLOOR = 0.1  # the learning rate falls to this share of its peak (arXiv 2403.08763 re-decays to a tenth)
 
@@ -82,9 +82,9 @@ def batch_size(section: TrainSection, device: str | None = None) -> int:
     """Sequences in one forward pass: as set, else 2 on a CPU and 8 on a GPU.
 
     Args:
-        device: as `load.device` names it; None: that of this machine.
+        device: as `backend.device` names it; None: that of this machine.
     """
-    return section.batch or (2 if (device or load.device()) == "cpu" else 8)
+    return section.batch or (2 if (device or backend.device()) == "cpu" else 8)
 
 
 def shares(section: TrainSection, stage: str) -> tuple[int, int]:
@@ -112,7 +112,7 @@ def recomputes(section: TrainSection, device: str | None = None) -> bool:
     """Gradient checkpointing: as set, else on a GPU and not on a CPU."""
     if section.gradient_checkpointing is not None:
         return section.gradient_checkpointing
-    return (device or load.device()) != "cpu"
+    return (device or backend.device()) != "cpu"
 
 
 def steps_for(section: TrainSection, *, length: float | None, rows: int | None) -> int | None:

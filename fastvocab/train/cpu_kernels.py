@@ -71,9 +71,9 @@ def installed(model: Any) -> Iterator[dict[str, int]]:
 
 
 def _applies(model: Any) -> bool:
-    from fastvocab.model import load
+    from fastvocab.model import backend
 
-    with load.autocast():
+    with backend.autocast():
         lowered = torch.is_autocast_enabled("cpu")
     first = next(model.parameters())
     return bool(lowered and first.device.type == "cpu")

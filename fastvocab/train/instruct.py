@@ -10,7 +10,7 @@ from typing import Any
 from fastvocab import console
 from fastvocab.config.models import InstructSection, LoraSection
 from fastvocab.errors import ConfigError, DataError
-from fastvocab.model import load, text
+from fastvocab.model import backend, text
 from fastvocab.train import chat, stage
 from fastvocab.train.data import Data
 
@@ -130,7 +130,7 @@ def require_rows(
     Raises:
         DataError: the template does not render them, or none has a reply within ``max_length``.
     """
-    load.unsloth()  # it asks to be imported before transformers
+    backend.unsloth()  # it asks to be imported before transformers
     tokenizer = text.tokenizer(previous)
     tokenizer.chat_template = given_template(section, tokenizer) or tokenizer.chat_template
     wrong = []

@@ -13,7 +13,7 @@ from typing import Any
 from fastvocab import console, files, processes
 from fastvocab.config.models import InstructSection, PretrainSection, TrainSection
 from fastvocab.errors import Stopped
-from fastvocab.model import load
+from fastvocab.model import backend
 from fastvocab.train import callbacks, evaluation, replies, saves, trainer
 from fastvocab.train.budget import Budget, batch_size, steps_for
 from fastvocab.train.data import Data
@@ -65,7 +65,7 @@ def fit(
     """
     from transformers import TrainerState
 
-    from fastvocab.model import new_rows  # torch
+    from fastvocab.model import chunked_loss  # torch
     from fastvocab.train import cpu_kernels
 
     stage, section, budget = job.stage, job.section, job.budget
@@ -105,7 +105,7 @@ def fit(
             ):
                 run.state = state  # stopped in its very last step: transformers would train one more
             else:
-                with cpu_kernels.installed(model), new_rows.kept_lowered(model), _together():
+                with cpu_kernels.installed(model), chunked_loss.kept_lowered(model), _together():
                     run.train(resume_from_checkpoint=str(resume[0]) if resume else None)
             if stopper.signum is not None and run.saved_step != run.state.global_step:
                 run._save_checkpoint(model, None)  # the signal came when the last step's end was past
@@ -155,7 +155,7 @@ def _figures(run: Any, trainable: int, patience: int | None) -> dict[str, Any]:
         "loss_last": losses[-1] if losses else None,
         "best_step": None,
         "stopped_early": evaluation.is_exhausted(state, patience),
-        "device": load.device(),
+        "device": backend.device(),
     }
     best = state.best_global_step
     if patience is not None and best is not None and best != state.global_step:
@@ -170,7 +170,7 @@ def _figures(run: Any, trainable: int, patience: int | None) -> dict[str, Any]:
 
 def peak_memory() -> int:
     """Bytes at the peak since `fastvocab.memory.reset_peak`: the GPU's, or the process's."""
-    if load.device() == "cuda":
+    if backend.device() == "cuda":
         import torch
 
         return int(torch.cuda.max_memory_allocated())

@@ -45,10 +45,10 @@ def pretrain(
     needed = None if steps is None else math.ceil(steps * budget.batch_size(section) * section.accumulate)
 
     def prepare(model: Any, tokenizer: Any, work: Path) -> Data:
-        from fastvocab.model import new_rows  # torch, which the light commands do without
+        from fastvocab.model import chunked_loss  # torch, which the light commands do without
 
         counted = section.count_targets > 0
-        if counted and not new_rows.open_loss(model):
+        if counted and not chunked_loss.open_loss(model):
             console.warn(
                 "pretrain.count_targets: this architecture changes its logits, so counts are left out"
             )

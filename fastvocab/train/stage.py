@@ -13,7 +13,7 @@ from typing import Any
 from fastvocab import console, files, processes
 from fastvocab.config.models import LoraSection, PretrainSection, TrainSection
 from fastvocab.errors import ConfigError
-from fastvocab.model import checkpoint, heldout, load, reference, speed
+from fastvocab.model import backend, checkpoint, heldout, load, reference, speed
 from fastvocab.model.manifest import new_ids
 from fastvocab.train import loop, saves, subwords
 from fastvocab.train.budget import recomputes
@@ -81,7 +81,7 @@ def train(
         Figures, with ``settings`` as they were used; ``log.jsonl`` in ``folder`` has a line for each step and each
         evaluation. With ``pretrain.patience`` the checkpoint is the best evaluated one (``best_step``).
     """
-    key = f"{key}:{load.device()}"  # batch and optimizer are the device's: its saves are not another's
+    key = f"{key}:{backend.device()}"  # batch and optimizer are the device's: its saves are not another's
     resume = processes.share(saves.newest(saves_folder, key) if processes.is_main() else None)
     manifest = checkpoint.read(previous)
     if manifest["lora"] and isinstance(section, PretrainSection):
@@ -168,7 +168,7 @@ def remember_rate(model: Any, figures: dict[str, Any]) -> None:
     """Keep the rate of a training for later plans (`fastvocab.model.speed`)."""
     import torch
 
-    on_gpu = load.device() == "cuda"
+    on_gpu = backend.device() == "cuda"
     through = sum(p.numel() for p in model.parameters())
     if not load.is_tied(model):
         through -= model.get_input_embeddings().weight.numel()

@@ -15,7 +15,7 @@ import numpy as np
 from fastvocab import console, files, processes
 from fastvocab.config.models import PretrainSection, TrainSection
 from fastvocab.errors import TrainingError
-from fastvocab.model import load
+from fastvocab.model import backend, load
 from fastvocab.train import saves
 from fastvocab.train.budget import Budget, recomputes, shares
 from fastvocab.train.data import Batches, Data, Order, Rows, without_nothing
@@ -55,8 +55,8 @@ def build(model: Any, tokenizer: Any, job: Job) -> Any:
     """The trainer of ``job``, ready for ``train``."""
     from transformers import PrinterCallback
 
-    package, section = load.unsloth(), job.section
-    on_gpu = load.device() != "cpu"
+    package, section = backend.unsloth(), job.section
+    on_gpu = backend.device() != "cpu"
     batch, passes = shares(section, job.stage)
     bf16 = bool(package.is_bfloat16_supported())
     with console.quiet():
@@ -110,7 +110,7 @@ def _class() -> Any:
     from torch.optim.lr_scheduler import LambdaLR
     from transformers import Trainer as TransformersTrainer
 
-    class Trainer(load.unsloth().UnslothTrainer):  # type: ignore[misc]
+    class Trainer(backend.unsloth().UnslothTrainer):  # type: ignore[misc]
         """See the module."""
 
         job: Job

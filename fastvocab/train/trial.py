@@ -7,7 +7,7 @@ from typing import Any
 
 from fastvocab import memory
 from fastvocab.config import Config
-from fastvocab.model import checkpoint, extend, load
+from fastvocab.model import backend, checkpoint, extend, load
 from fastvocab.model.reference import Base
 from fastvocab.train import cpu_kernels, loop
 from fastvocab.train.budget import batch_size, recomputes
@@ -29,7 +29,7 @@ def run(config: Config, base: Base, rows: int, new: int) -> dict[str, Any]:
     """
     import torch
 
-    from fastvocab.model import new_rows
+    from fastvocab.model import chunked_loss
 
     section = config.pretrain
     model, _ = checkpoint.on_base(
@@ -54,11 +54,11 @@ def run(config: Config, base: Base, rows: int, new: int) -> dict[str, Any]:
     model.train()
     seconds = []
     memory.reset_peak()
-    with cpu_kernels.installed(model), new_rows.kept_lowered(model):
+    with cpu_kernels.installed(model), chunked_loss.kept_lowered(model):
         for _ in range(_WARM + _STEPS):
-            ids = torch.randint(0, rows, size, generator=generator).to(load.device())
+            ids = torch.randint(0, rows, size, generator=generator).to(backend.device())
             began = time.perf_counter()
-            with load.autocast():
+            with backend.autocast():
                 value = model(input_ids=ids, labels=ids, attention_mask=torch.ones_like(ids)).loss
             value.backward()
             optimizer.step()

@@ -14,7 +14,7 @@ from fastvocab.control import arms
 from fastvocab.control.arms import Arm
 from fastvocab.control.compare import Spent, compare
 from fastvocab.errors import Stopped
-from fastvocab.model import checkpoint, load, manifest, reference, text
+from fastvocab.model import backend, checkpoint, manifest, reference, text
 from fastvocab.recipes import new_language
 from fastvocab.run import Record, read_records
 from fastvocab.train import pretrain as pretraining
@@ -163,7 +163,7 @@ def test_the_plain_way_is_unsloth_s_own(finished: Path, tied_llama: Path, tmp_pa
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    load.unsloth()
+    backend.unsloth()
     from unsloth_zoo.tokenizer_utils import add_new_tokens
 
     arm = _train("plain", finished, tmp_path / "plain", tied_llama, seconds=0.5)

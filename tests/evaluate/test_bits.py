@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from fastvocab.errors import DataError
 from fastvocab.evaluate import bits
 from fastvocab.evaluate.bits import Pieces
-from fastvocab.model import text
+from fastvocab.model import backend, text
 from fastvocab.model.generation import generate
 
 
@@ -40,9 +40,7 @@ def test_pieces_end_at_characters_in_every_script(document: str) -> None:
 def test_bits_per_byte_equal_the_definition(tied_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import contextlib
 
-    from fastvocab.model import load
-
-    monkeypatch.setattr(load, "autocast", contextlib.nullcontext)  # the reference below is float32
+    monkeypatch.setattr(backend, "autocast", contextlib.nullcontext)  # the reference below is float32
     model = AutoModelForCausalLM.from_pretrained(tied_llama)
     tok = AutoTokenizer.from_pretrained(tied_llama)
     pieces = ["Hello world, this is text.", "x", "Мова", "a longer piece of text " * 6]

@@ -282,12 +282,12 @@ def trained(root: Path, zero: Path, corpus: Path, mode: str, counts: float) -> d
 
 def main(root: Path) -> None:
     """All of it, on one tied and one untied model."""
-    from fastvocab.model import load, reference
+    from fastvocab.model import backend, reference
     from fastvocab.model.extend import extend
     from fastvocab.tokenizer.stage import build
     from tests.conftest import english, make_llama, sentences, write_jsonl
 
-    FOUND["device"], FOUND["dtype"] = load.device(), load.dtype_name()
+    FOUND["device"], FOUND["dtype"] = backend.device(), backend.dtype_name()
     for name, shape in {
         "plain": {},
         "bare": {"bare": True},

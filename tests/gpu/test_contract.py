@@ -89,8 +89,8 @@ def test_the_calls_are_found() -> None:
     assert ours >= {
         ("fastvocab/model/load.py", "from_pretrained"),
         ("fastvocab/model/load.py", "get_peft_model"),
-        ("fastvocab/model/load.py", "for_inference"),
-        ("fastvocab/model/load.py", "for_training"),
+        ("fastvocab/model/backend.py", "for_inference"),
+        ("fastvocab/model/backend.py", "for_training"),
         ("fastvocab/model/extend.py", "add_new_tokens"),
         ("fastvocab/train/trainer.py", "UnslothTrainingArguments"),
     }
@@ -111,9 +111,9 @@ def test_every_keyword_is_a_parameter_of_the_gpu_class(file: str, name: str, cal
 
 
 def test_training_arguments_are_fields_of_trl_s_or_unsloth_s_own() -> None:
-    from fastvocab.model import load
+    from fastvocab.model import backend
 
-    load.unsloth()  # it asks to be imported first
+    backend.unsloth()  # it asks to be imported first
     from trl import SFTConfig
 
     own = parameters("unsloth.trainer", "UnslothTrainingArguments.__init__")
@@ -198,7 +198,7 @@ def test_the_flag_is_taken_off_every_part(mode: Any, tied_llama: Path) -> None:
 
 
 def test_the_loss_of_the_new_rows_goes_round_unsloth_s_fused_one() -> None:
-    """`new_rows._forward` stops unsloth's forward before the head, whose rows would get no gradient from it."""
+    """`chunked_loss._forward` stops unsloth's forward before the head, whose rows would get no gradient from it."""
     forward = text("unsloth.models.llama", "CausalLM_fast_forward")
     hidden = forward.index("os.environ.get('UNSLOTH_RETURN_HIDDEN_STATES', '0') == '1'")
     assert hidden < forward.index("unsloth_fused_ce_loss(")

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fastvocab.errors import CheckpointError
-from fastvocab.model import checkpoint, load
+from fastvocab.model import backend, checkpoint, load
 from fastvocab.model.adopt import adopt, build, lines
 from tests.conftest import sentences
 
@@ -61,7 +61,7 @@ def extended(base: Path, *, multiple: int | None = None, tokens: list[str] = NEW
     """Plain transformers: add_tokens and resize_token_embeddings."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    load.unsloth()
+    backend.unsloth()
     model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
     if tokens:
         tokenizer.add_tokens(tokens)
@@ -138,7 +138,7 @@ BODY = {
 @pytest.fixture(scope="module", autouse=True)
 def _quick_collections() -> None:
     """add_new_tokens collects garbage three times, half a second each with all libraries loaded."""
-    load.unsloth()
+    backend.unsloth()
     gc.collect()
     gc.freeze()
 
@@ -316,7 +316,7 @@ def test_new_tokens_in_the_spare_rows_of_a_padded_base_need_no_rows_of_their_own
 @pytest.mark.parametrize("kind", ["tied_llama", "untied_llama"])
 def test_unsloth_and_its_trainer_s_checkpoints(kind: str, request, tmp_path: Path) -> None:
     """FastLanguageModel, add_new_tokens, embed_tokens and lm_head as target modules, UnslothTrainer."""
-    package = load.unsloth()
+    package = backend.unsloth()
     from datasets import Dataset
     from unsloth import UnslothTrainer, UnslothTrainingArguments
     from unsloth_zoo.tokenizer_utils import add_new_tokens

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fastvocab.model import load, new_rows
+from fastvocab.model import chunked_loss, load
 from fastvocab.model.counts import NONE, Counts, Mixture, contexts
 from tests.model.test_new_rows import NEW, _batch, _opened
 
@@ -42,13 +42,13 @@ def _dense(counted: Mixture, labels: torch.Tensor, rows: int) -> torch.Tensor:
 def test_the_gradient_is_that_of_the_mixture_and_the_value_the_plain_loss(
     kind: str, mode: str, request: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(new_rows, "CHUNK", 16 * 700)
-    monkeypatch.setattr(new_rows, "SLICE", 5 * 700)
+    monkeypatch.setattr(chunked_loss, "CHUNK", 16 * 700)
+    monkeypatch.setattr(chunked_loss, "SLICE", 5 * 700)
     base: Path = request.getfixturevalue(kind)
     batch = _batch()
     ours, reference = _opened(base, mode), _opened(base, "full")
     if mode != "new_rows":
-        assert new_rows.open_loss(ours)
+        assert chunked_loss.open_loss(ours)
     rows = ours.get_input_embeddings().weight.shape[0]
     counted = _counted(batch["input_ids"], rows, 0.7)
     value = ours(**batch, counted=counted).loss
@@ -90,5 +90,5 @@ def test_tokens_without_a_row_are_left_out_of_the_targets() -> None:
 def test_a_model_that_transforms_its_logits_is_left_alone(
     tied_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(new_rows, "_PLAIN", set())
-    assert not new_rows.open_loss(_opened(tied_llama, "full"))
+    monkeypatch.setattr(chunked_loss, "_PLAIN", set())
+    assert not chunked_loss.open_loss(_opened(tied_llama, "full"))

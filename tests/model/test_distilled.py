@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fastvocab.errors import ModelError
-from fastvocab.model import initialise, load, text
+from fastvocab.model import backend, initialise, load, text
 from fastvocab.model.initialise import calibration, distilled
 from fastvocab.model.initialise.short_training import batches, frozen
 from fastvocab.model.new_tokens import NewTokens
@@ -50,7 +50,7 @@ def test_states_are_compared_at_the_ends_of_tokens(kind: str, make: Any, request
     assert len({len(old) for old, _ in teacher}) > 1, "one of them is padded"
     difference = square = 0.0
     model.eval()
-    with torch.no_grad(), load.autocast():
+    with torch.no_grad(), backend.autocast():
         for row, (old, ends) in zip(rows, teacher):
             mine, theirs = (
                 model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0].double()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastvocab.errors import ModelError
-from fastvocab.model import checkpoint, initialise, load, new_rows, reference, text
+from fastvocab.model import backend, checkpoint, initialise, load, new_rows, reference, text
 from fastvocab.model.extend import extend
 from fastvocab.model.initialise import choose, means
 from fastvocab.model.initialise.task import Task
@@ -71,7 +71,7 @@ def test_bits_per_byte_are_transformers_loss_by_bytes(make, tied_llama: Path) ->
     piece = sentences(3)[0]
     ids = torch.tensor([[text.bos_id(task.tokenizer), *text.encode(task.tokenizer, [piece])[0]]])
     model.eval()
-    with torch.no_grad(), load.autocast():
+    with torch.no_grad(), backend.autocast():
         nats = float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
     assert choose._bits(model, task.tokenizer, [piece]) == pytest.approx(
         nats / math.log(2) / len(piece.encode()), rel=1e-3

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-LOOK = "import os; from fastvocab.model import load; load.sleep_beside_others()"
+LOOK = "import os; from fastvocab.model import backend; backend.sleep_beside_others()"
 ASK = LOOK + "; print(os.environ.get('OMP_WAIT_POLICY'))"
 
 

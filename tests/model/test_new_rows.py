@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fastvocab.errors import ModelError
-from fastvocab.model import checkpoint, load, new_rows, reference
+from fastvocab.model import checkpoint, chunked_loss, load, new_rows, reference
 from fastvocab.train.optimizer import Groups
 from tests.conftest import make_llama
 
@@ -32,13 +32,13 @@ def _batch() -> dict[str, Any]:
     return {"input_ids": ids, "labels": labels, "attention_mask": torch.ones_like(ids)}
 
 
-@pytest.mark.parametrize("chunk", [16 * 700, new_rows.CHUNK], ids=["chunks", "whole"])
+@pytest.mark.parametrize("chunk", [16 * 700, chunked_loss.CHUNK], ids=["chunks", "whole"])
 @pytest.mark.parametrize("kind", ["tied_llama", "untied_llama", "padded_llama"])
 def test_gradients_are_those_of_the_full_matrix_on_the_same_rows(
     kind: str, chunk: int, request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(new_rows, "CHUNK", chunk)
-    monkeypatch.setattr(new_rows, "SLICE", chunk // 3)
+    monkeypatch.setattr(chunked_loss, "CHUNK", chunk)
+    monkeypatch.setattr(chunked_loss, "SLICE", chunk // 3)
     base = request.getfixturevalue(kind)
     full, ours = _opened(base, "full"), _opened(base, "new_rows")
     losses = [model(**_batch()).loss for model in (full, ours)]
@@ -87,7 +87,7 @@ def test_full_matrices_of_a_16_bit_base_train_in_float32(kind: str, dtype: Any, 
 def test_the_head_alone_gives_the_same_gradients_where_the_model_takes_its_own_loss(
     tied_llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(new_rows, "_PLAIN", set())  # as for a model with a soft cap on its logits
+    monkeypatch.setattr(chunked_loss, "_PLAIN", set())  # as for a model with a soft cap on its logits
     monkeypatch.setenv("UNSLOTH_RETURN_LOGITS", "0")
     full, ours = _opened(tied_llama, "full"), _opened(tied_llama, "new_rows")
     for model in (full, ours):
@@ -100,7 +100,7 @@ def test_the_head_alone_gives_the_same_gradients_where_the_model_takes_its_own_l
 @pytest.mark.parametrize("kind", ["tied_llama", "untied_llama"])
 def test_a_head_that_is_kept_cast_follows_its_rows(kind: str, request) -> None:
     found = []
-    for context in (lambda _: nullcontext(), new_rows.kept_lowered):
+    for context in (lambda _: nullcontext(), chunked_loss.kept_lowered):
         model = _opened(request.getfixturevalue(kind), "new_rows")
         trained = load.trained_rows(model)
         with context(model):
@@ -215,7 +215,7 @@ def test_16_bit_losses_have_gradients_at_the_scale_of_a_gradient_scaler(dtype: t
     )
     hidden = torch.randn(2, 30, 64).to(dtype).requires_grad_()
     labels = torch.randint(0, 500, (2, 30))
-    (new_rows.loss(hidden, head, labels) * 65536.0).backward()
+    (chunked_loss.loss(hidden, head, labels) * 65536.0).backward()
     weight = head.weight.detach().float().requires_grad_()
     exact = hidden.detach().float().requires_grad_()
     logits = (exact @ weight.T)[:, :-1].flatten(0, 1)

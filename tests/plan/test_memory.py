@@ -87,10 +87,10 @@ def test_a_step_stays_as_large_when_its_passes_become_smaller() -> None:
 
 def test_constants_are_those_of_the_modules_that_train() -> None:
     from fastvocab.control import arms
-    from fastvocab.model import nats, new_rows
+    from fastvocab.model import chunked_loss, nats
     from fastvocab.train import cpu_kernels
 
-    assert (memory._CHUNK, memory._SCORES) == (new_rows.CHUNK, cpu_kernels._MOST_SCORES)
+    assert (memory._CHUNK, memory._SCORES) == (chunked_loss.CHUNK, cpu_kernels._MOST_SCORES)
     assert (memory._EVALUATED, sizes.PLAIN_RANK) == (nats.CHUNK, arms._RANK)
 
 

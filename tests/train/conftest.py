@@ -29,11 +29,11 @@ class Material:
 
 @pytest.fixture(scope="session")
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    from fastvocab.model import checkpoint, load, reference
+    from fastvocab.model import backend, checkpoint, reference
     from fastvocab.model.extend import extend
     from fastvocab.tokenizer.stage import build
 
-    load.unsloth()
+    backend.unsloth()
     root = tmp_path_factory.mktemp("training")
     texts, corpus = sentences(400), root / "corpus"
     corpus.mkdir()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from fastvocab.model import checkpoint, load, text
+from fastvocab.model import backend, checkpoint, text
 from fastvocab.train import blocks
 from fastvocab.train.blocks import Packed
 from tests.conftest import write_jsonl
@@ -154,7 +154,7 @@ def test_attention_goes_across_where_the_backend_is_not_sure_to_read_borders(
         )
 
     cpu = prepared()
-    monkeypatch.setattr(load, "device", lambda: "cuda")
+    monkeypatch.setattr(backend, "device", lambda: "cuda")
     gpu = prepared()
     assert (cpu.figures["documents_apart"], gpu.figures["documents_apart"]) == (True, False)
     rows = [cpu.dataset[0], cpu.dataset[1]]

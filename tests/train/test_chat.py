@@ -392,11 +392,10 @@ def test_losses_are_those_of_trl(accumulate: int, instructed: Any, material: Mat
     from trl import SFTConfig, SFTTrainer
 
     from fastvocab.config.models import LoraSection
-    from fastvocab.model import checkpoint
-    from fastvocab.model import load as loader
+    from fastvocab.model import backend, checkpoint
     from fastvocab.train.budget import Budget
 
-    monkeypatch.setattr(loader.unsloth(), "is_bfloat16_supported", lambda *_: False)
+    monkeypatch.setattr(backend.unsloth(), "is_bfloat16_supported", lambda *_: False)
     rows, steps = rows_of(9), 8
     keys = (f"steps={steps}", f"accumulate={accumulate}", "learning_rate=1e-2", "max_grad_norm=0")
     _, log = instructed(rows, *keys)

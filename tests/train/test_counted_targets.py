@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from fastvocab.model import new_rows
+from fastvocab.model import chunked_loss
 from fastvocab.model.counts import NONE, Counts
 from fastvocab.train import evaluation
 from fastvocab.train.data import Data, pad
@@ -56,7 +56,7 @@ def test_counts_change_what_is_learnt_and_0_is_plain_training(
 def test_nothing_is_counted_for_a_model_whose_loss_cannot_use_it(
     train: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(new_rows, "_PLAIN", set())  # as for a model with a soft cap on its logits
+    monkeypatch.setattr(chunked_loss, "_PLAIN", set())  # as for a model with a soft cap on its logits
     done = train("tied", "steps=1", "embeddings=full", "evaluations=0")
     assert "counted_tokens" not in done.figures["data"]
     assert "so counts are left out" in " ".join(capsys.readouterr().err.split())

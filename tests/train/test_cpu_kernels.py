@@ -17,7 +17,7 @@ from transformers import (
 )
 from transformers.models.auto import AutoModelForCausalLM
 
-from fastvocab.model import load
+from fastvocab.model import backend, load
 from fastvocab.train import cpu_kernels
 
 SHAPE = {
@@ -42,7 +42,7 @@ SHAPES = {
 
 @pytest.fixture(autouse=True)
 def _needs_bfloat16() -> None:
-    with load.autocast():
+    with backend.autocast():
         if not torch.is_autocast_enabled("cpu"):
             pytest.skip("this CPU trains in float32")
 
@@ -109,7 +109,7 @@ def test_afterwards_the_model_is_as_it_was() -> None:
 @pytest.mark.parametrize("kind", ["documents", "padding"])
 def test_reading_without_training_is_the_models_own(kind: str) -> None:
     model, batch = _model(SHAPES["llama"]), _batch(kind)
-    with torch.no_grad(), load.autocast():
+    with torch.no_grad(), backend.autocast():
         own = model(**batch, use_cache=False).logits
         with cpu_kernels.installed(model):
             assert torch.equal(model(**batch, use_cache=False).logits, own)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fastvocab.errors import TrainingError
-from fastvocab.model import checkpoint, load, text
+from fastvocab.model import backend, checkpoint, text
 from fastvocab.train.data import Order
 from tests.train.conftest import RARE, RARE_LINE, Material, same
 
@@ -111,6 +111,6 @@ def test_a_gradient_scaler_may_overflow(train: Any, monkeypatch: pytest.MonkeyPa
     asked = object.__new__(made)
     asked.accelerator = type("A", (), {"scaler": object()})()
     monkeypatch.setattr(
-        load.unsloth().UnslothTrainer, "_get_grad_norm", lambda self, model, grad_norm: grad_norm
+        backend.unsloth().UnslothTrainer, "_get_grad_norm", lambda self, model, grad_norm: grad_norm
     )
     assert asked._get_grad_norm(None, grad_norm=float("inf")) == float("inf")

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from fastvocab import console
 from fastvocab.errors import CheckpointError, FastvocabError
+from fastvocab.model import backend, text
 from fastvocab.model import load as loader
-from fastvocab.model import text
 from fastvocab.model.adopt import find
 from fastvocab.model.adopt.lora import Lora
 from fastvocab.model.adopt.tensors import Findings, Matrix
@@ -220,15 +220,15 @@ def as_its_library(source: find.Source, base: Base, rows: int, ids: list[int], l
 
     from fastvocab.model import probe
 
-    loader.unsloth()  # first: it patches what both sides use
-    dtype = getattr(torch, loader.dtype_name())
+    backend.unsloth()  # first: it patches what both sides use
+    dtype = getattr(torch, backend.dtype_name())
     where = source.folder if source.kind == "model" else base.folder
     try:
         with console.quiet():
             model: Any = AutoModelForCausalLM.from_pretrained(
                 where, dtype=dtype, trust_remote_code=False, use_safetensors=True
             )
-            model = model.to(loader.device())
+            model = model.to(backend.device())
             if source.kind == "adapter":
                 from peft import PeftConfig, PeftModel
 

@@ -7,8 +7,7 @@ from typing import Any
 
 from fastvocab import files
 from fastvocab.errors import CheckpointError
-from fastvocab.model import checkpoint, probe
-from fastvocab.model import load as loader
+from fastvocab.model import backend, checkpoint, probe
 from fastvocab.model.adopt import build, checks, find, lora, tensors
 from fastvocab.model.adopt.build import Missing, Vocabulary
 from fastvocab.model.adopt.find import Source
@@ -96,7 +95,7 @@ def _judge(source: Source, report: dict[str, Any], said: Findings) -> None:
     Raises:
         CheckpointError: beyond `probe.TOLERANCE`, unless the library takes another copy of a matrix, which a note says.
     """
-    apart, dtype = report["difference"], loader.dtype_name()
+    apart, dtype = report["difference"], backend.dtype_name()
     if apart is None or said.two_copies or apart <= probe.TOLERANCE[dtype]:
         return
     raise CheckpointError(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from fastvocab.errors import ModelError
-from fastvocab.model import load, text
+from fastvocab.model import backend, text
 from fastvocab.model.initialise.means import subtokens
 from fastvocab.model.initialise.task import TEXT_BYTES, Task
 from fastvocab.model.logits import Transform, transform_of
@@ -193,7 +193,7 @@ def states(model: Any, pieces: Sequence[Sequence[int]]) -> Any:
     found: list[Any] = [None] * len(pieces)
     device = model.get_input_embeddings().weight.device
     model.eval()
-    with torch.inference_mode(), load.autocast():
+    with torch.inference_mode(), backend.autocast():
         for indices in batches(pieces, _TOKENS):
             ids, mask = (part.to(device) for part in padded([pieces[i] for i in indices]))
             hidden = model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False)

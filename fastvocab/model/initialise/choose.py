@@ -18,7 +18,7 @@ from typing import Any
 
 from fastvocab import console
 from fastvocab.errors import ModelError
-from fastvocab.model import load, new_rows, text
+from fastvocab.model import backend, load, new_rows, text
 from fastvocab.model.initialise.short_training import batches, frozen
 from fastvocab.model.initialise.task import TEXT_BYTES, Method, Task
 from fastvocab.model.nats import nats
@@ -128,7 +128,7 @@ def _probe(
             for group in optimizer.param_groups:
                 group["lr"] = _RATE * min((step + 1) / _WARMUP, 1 - step / STEPS)
             batch = batch.to(rows[0].device)
-            with load.autocast():
+            with backend.autocast():
                 loss = model(input_ids=batch, labels=batch, use_cache=False).loss
             (_SCALE * loss).backward()
             for part in rows:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastvocab import console
-from fastvocab.model import load, text
+from fastvocab.model import backend, text
 from fastvocab.model.counts import Counts, contexts
 from fastvocab.model.initialise.calibration import begun
 from fastvocab.model.initialise.task import Task
@@ -167,7 +167,7 @@ def _new_mass(hidden: Any, rows: Any, old_mass: Any) -> tuple[Any, Any]:
 
 def _product(left: Any, right: Any) -> Any:
     """Matrix product as autocast makes it (bfloat16 where the CPU has it), in float32 again."""
-    with load.autocast():
+    with backend.autocast():
         return (left.to(right.dtype) @ right).float()
 
 

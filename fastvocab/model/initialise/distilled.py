@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastvocab.errors import ModelError
-from fastvocab.model import load, new_rows, text
+from fastvocab.model import backend, load, new_rows, text
 from fastvocab.model.initialise import calibration
 from fastvocab.model.initialise.short_training import batches, frozen
 from fastvocab.model.initialise.task import Task
@@ -145,5 +145,5 @@ def _states(model: Any, rows: list[list[int]]) -> Any:
     # no mask: attention is causal, so what comes behind changes nothing
     ids = torch.tensor([[*row, *[row[0]] * (longest - len(row))] for row in rows])
     ids = ids.to(model.get_input_embeddings().weight.device)
-    with load.autocast():
+    with backend.autocast():
         return model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state.float()
