@@ -218,7 +218,13 @@ def _check_template(config: Config, base: Base) -> None:
 
 def _tokenizer_settings(model: Base) -> dict[str, Any]:
     path = model.tokenizer_folder / "tokenizer_config.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:  # UnicodeDecodeError is one too
+        raise ModelError(f"{path} is no JSON: {error}", fix="fetch that file again") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} is no JSON object", fix="fetch that file again")
+    return found
 
 
 def _has_template(model: Base) -> bool:

@@ -104,6 +104,8 @@ def _broken(base: Path, to: Path, change: str) -> Path:
         spec["model"] = {"type": "WordPiece", "vocab": {"a": 0, "[UNK]": 1}, "unk_token": "[UNK]"}
         spec["model"]["continuing_subword_prefix"], spec["model"]["max_input_chars_per_word"] = "##", 100
         (to / "tokenizer.json").write_text(json.dumps(spec))
+    elif change in ("settings", "settings_list"):
+        (to / "tokenizer_config.json").write_text("{" if change == "settings" else "[]")
     elif change == "damaged":
         (to / "tokenizer.json").write_text("{")
     elif change == "no_config":
@@ -124,6 +126,8 @@ def _broken(base: Path, to: Path, change: str) -> Path:
         ("pickle", ["pytorch_model.bin", "safetensors"]),
         ("wordpiece", ["WordPiece"]),
         ("damaged", ["tokenizer.json"]),
+        ("settings", ["tokenizer_config.json"]),
+        ("settings_list", ["tokenizer_config.json"]),
         ("no_config", ["config.json"]),
         ("weights", ["could not be loaded"]),
     ],
