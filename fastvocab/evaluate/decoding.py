@@ -10,7 +10,7 @@ from typing import Any
 from fastvocab.model import backend, text
 
 #: Steps that are timed, after as many that are not as caches and clocks need to settle.
-STEPS, _SETTLE = 32, 4
+STEPS, _SETTLE = 20, 4
 #: Tokens of context before them; the pieces that are scored have about as many on average.
 CONTEXT = 128
 

@@ -22,7 +22,9 @@ def read(name: str, folder: Path) -> dict[str, Any]:
     """
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"model.base: {name} has no config.json", rule="a Hugging Face model folder is needed"
+            f"model.base: {name} has no config.json",
+            rule="a Hugging Face model folder is needed",
+            fix="give the folder that has config.json, the weights and the tokenizer in it",
         )
     try:
         config = files.read_json(folder / "config.json")

@@ -29,7 +29,7 @@ def first_watched(path: Path) -> int:
     room, first = min(MOST_BYTES, SHARE * sum(sizes)), len(sizes) - 1
     room -= sizes[first]
     # by bytes alone, small documents after a large one would all be here, and leave the end but one
-    while first > (1 - SHARE) * len(sizes) and sizes[first - 1] <= room:
+    while len(sizes) - first < int(SHARE * len(sizes)) and sizes[first - 1] <= room:
         first -= 1
         room -= sizes[first]
     return first
