@@ -66,8 +66,7 @@ class Step:
         sources: files from outside as ``{path, bytes, sha256}``; a `DataError` where they are not there.
         base: record of the base model, where the stage depends on it.
         together: whether all processes of a run take part in the work (`fastvocab.processes`), not the main one alone.
-        named: last components of the names of what is from outside. Where that is gone, as in a run that was moved to
-            another machine, a record that was made under other names does not stand for it: one is mistyped.
+        named: what is from outside, as the configuration names it.
     """
 
     name: str
@@ -248,7 +247,7 @@ class Run:
                 inputs += step.sources()
             except DataError:
                 old = self._read(step)
-                if old is None or old.data.get("named") != step.named:
+                if old is None or not _is_elsewhere(old, step):
                     raise
                 # a run folder that was moved away from its corpus: the record stands for it
                 console.say(f"{step.name}: its source files are not on this machine; going by the record")
@@ -315,6 +314,12 @@ class Run:
         memory.release()
         console.say(f"{step.name}: done in {data['seconds']:.0f} s")
         return Record(target, data)
+
+
+def _is_elsewhere(old: Record, step: Step) -> bool:
+    """Is the outside text of a record all on another machine, rather than mistyped, emptied, or gone in part?"""
+    recorded = [entry["path"] for entry in old.data["inputs"] if "role" in entry]
+    return old.data.get("named") == step.named and not any(Path(path).exists() for path in recorded)
 
 
 def read_records(folder: Path) -> dict[str, Record]:

@@ -24,6 +24,7 @@ class Line:
     def __init__(self, runs: Path, source: Path, settings: dict[str, Any] | None = None) -> None:
         self.ran: list[str] = []
         self.source, self.settings = source, settings or {"a": 1}
+        self.more: list[str] = []
         self.run = Run(load(None, [f"runs={runs}", "name=r"]))
 
     def steps(self) -> list[Step]:
@@ -40,14 +41,16 @@ class Line:
             return {"from": context.figures["corpus"]["documents"]}
 
         return [
-            Step("corpus", {}, corpus, sources=self._sources, named={"train": [self.source.name]}),
+            Step(
+                "corpus", {}, corpus, sources=self._sources, named={"train": [str(self.source), *self.more]}
+            ),
             Step("tokenizer", self.settings, tokenizer, reads=("corpus",)),
         ]
 
     def _sources(self) -> list[dict[str, Any]]:
         from fastvocab.corpus.provenance import describe
 
-        return [{**entry, "role": "train"} for entry in describe([str(self.source)])]
+        return [{**entry, "role": "train"} for entry in describe([str(self.source), *self.more])]
 
     def go(self, **how: bool) -> list[str]:
         self.ran.clear()
@@ -111,9 +114,25 @@ def test_a_moved_run_folder_goes_on_even_without_its_sources(line: Line, tmp_pat
     assert moved.go() == []
     moved.settings = {"a": 2}
     assert moved.go() == ["tokenizer"]
-    moved.source = line.source.with_name("mistyped.txt")
-    with pytest.raises(DataError, match=r"mistyped\.txt is not there"):
-        moved.go()
+    for mistyped in (line.source.with_name("mistyped.txt"), tmp_path / "mistyped" / "s.txt"):
+        moved.source = mistyped
+        with pytest.raises(DataError, match=rf"{mistyped} is not there"):
+            moved.go()
+
+
+def test_a_source_that_is_gone_in_part_or_empty_is_no_moved_run(line: Line) -> None:
+    other = line.source.with_name("other.txt")
+    other.write_text("more")
+    line.more = [str(other)]
+    assert line.go() == ["corpus", "tokenizer"]
+    other.unlink()
+    with pytest.raises(DataError, match=r"other\.txt is not there"):
+        line.go()
+    line.more = []
+    assert line.go() == ["corpus"], "it is another corpus, of which this one makes the same"
+    line.source.write_text("")
+    with pytest.raises(DataError, match="holds nothing"):
+        line.go()
 
 
 def test_missing_sources_without_a_record_are_an_error(line: Line) -> None:

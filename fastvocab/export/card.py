@@ -226,8 +226,10 @@ def _made_with(records: Records) -> str:
         )
     root = facts.root(records)
     if root != base and root is not None:
+        tokens = facts.tokens_before(records)  # of one that was adopted nothing is known
+        trained = f", trained on {count(tokens)} tokens" if tokens else ""
         made += (
-            f" That base is a checkpoint of fastvocab itself, trained on {count(facts.tokens_before(records))} tokens; "
+            f" That base is a checkpoint of fastvocab itself{trained}; "
             f"it stands on {_escape(root.hub or root.title)}, fingerprint `{root.fingerprint}`."
         )
     return made

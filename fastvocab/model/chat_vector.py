@@ -164,6 +164,28 @@ def _difference(base: Path, chat: Path) -> float | None:
     return math.sqrt(apart / size) if size else None
 
 
+def check_tokens(chat: Base, own: dict[str, int], theirs: dict[str, int], *, first: int | None) -> None:
+    """Are all tokens of ``chat`` the base's, by their ids?
+
+    Args:
+        own: tokens of what the difference is to be added to, with their ids.
+        theirs: those of ``chat``.
+        first: of the added tokens in ``own``; None where there are none yet.
+
+    Raises:
+        ModelError: with those that are not.
+    """
+    entries = sorted(theirs.items(), key=lambda item: item[1])
+    wrong = [
+        f"its token {token!r} has id {i}, which is {'another' if token in own else 'no'} token here"
+        for token, i in entries
+        if own.get(token) != i
+    ]
+    if first is not None and not wrong:
+        wrong = [f"its token {token!r} is one that was added here" for token, i in entries if i >= first]
+    _refuse(chat, wrong)
+
+
 def _tokenizer(previous: Path, chat: Base, template: str | None, *, first: int) -> Any:
     """The checkpoint's tokenizer with the marks and the template of a conversation that ``chat`` was tuned on.
 
@@ -171,14 +193,8 @@ def _tokenizer(previous: Path, chat: Base, template: str | None, *, first: int) 
         first: of the added tokens. A chat model that has them is this checkpoint's relative, not the base's.
     """
     own, theirs = text.tokenizer(previous), text.tokenizer(chat.folder)
-    known, count = own.get_vocab(), len(own)
-    entries = sorted(theirs.get_vocab().items(), key=lambda item: item[1])
-    _refuse(
-        chat,
-        [f"its token {token!r} has id {i}, which is {known.get(token, 'no token')} here"
-         for token, i in entries if known.get(token) != i]
-        or [f"its token {token!r} is one that was added here" for token, i in entries if i >= first],
-    )  # fmt: skip
+    count = len(own)
+    check_tokens(chat, own.get_vocab(), theirs.get_vocab(), first=first)
     if not (given := template or theirs.chat_template):
         raise ModelError(
             f"{KEY}: {chat.name} has no chat template",

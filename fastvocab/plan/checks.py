@@ -58,7 +58,7 @@ def check(
             problems.append(error)
 
     if base is not None:
-        attempt(lambda: _check_place(config, base))
+        attempt(lambda: _check_place(config, base, "model.base"))
     attempt(lambda: _check_trackers(config))
     attempt(lambda: tasks.check(config.evaluate.tasks))
     # what a finished stage was made from may be gone, on another machine for one: its record stands for it
@@ -72,7 +72,7 @@ def check(
         attempt(lambda: _check_chat(config))
     if config.instruct.chat_vector and base is not None:
         # to be fetched now, not after hours of pretraining
-        known = _added(config) if "instruct" in done else None
+        known = _added(config) if "instruct" in done else []
         attempt(lambda: _check_chat_vector(config, base, known, fetch=room))
     ahead = None
     if base is not None:
@@ -113,13 +113,13 @@ def _finished(config: Config, stage: str) -> bool:
     return any((Path(config.runs).expanduser() / config.name).glob(f"[0-9]0-{stage}/stage.json"))
 
 
-def _check_place(config: Config, base: Base) -> None:
+def _check_place(config: Config, model: Base, key: str) -> None:
     """A run that stood on what lies in its own folder would replace it, stage by stage."""
     folder = Path(config.runs).expanduser() / config.name
-    for place in (base.checkpoint, base.folder):
+    for place in (model.checkpoint, model.folder):
         if place is not None and place.resolve().is_relative_to(folder.resolve()):
             raise ConfigError(
-                f"model.base={config.model.base} lies in the folder of the run itself, {folder}",
+                f"{key}: {place} lies in the folder of the run itself, {folder}",
                 rule="a run writes its own stages over what is there",
                 fix=f"give the new run a name of its own: name={config.name}-2",
             )
@@ -161,7 +161,7 @@ def _check_chat(config: Config) -> None:
             )
 
 
-def _check_chat_vector(config: Config, base: Base, known: str | None, *, fetch: bool) -> None:
+def _check_chat_vector(config: Config, base: Base, known: list[str], *, fetch: bool) -> None:
     """
     Args:
         known: name of the chat model that the finished stage was made with, which may be gone by now.
@@ -169,23 +169,29 @@ def _check_chat_vector(config: Config, base: Base, known: str | None, *, fetch: 
     try:
         chat = bases.find_chat(config, fetch=fetch)
     except ModelError:
-        if known == config.instruct.chat_vector:
+        if known == [config.instruct.chat_vector]:
             return
         raise
-    if chat is not None:
-        chat_vector.check(base, chat)
-    if template_text(config.instruct) is None and chat is not None and not _has_template(chat):
+    if chat is None:
+        return
+    _check_place(config, chat, chat_vector.KEY)
+    chat_vector.check(base, chat)
+    if reference.is_whole(base):
+        own, theirs = (tokenizers.read(model.tokenizer_folder) for model in (base, chat))
+        earlier = manifest.peek(base.checkpoint)["extensions"] if base.checkpoint else []
+        first = min((entry["first"] for entry in earlier), default=None)
+        chat_vector.check_tokens(chat, own.vocab | own.added, theirs.vocab | theirs.added, first=first)
+    if template_text(config.instruct) is None and not _has_template(chat):
         raise ModelError(
             f"{chat_vector.KEY}: {chat.name} has no chat template",
             fix="give the one it was tuned with: instruct.template=FILE",
         )
 
 
-def _added(config: Config) -> str | None:
-    """Name of the chat model that the finished instruct stage was made with."""
+def _added(config: Config) -> list[str]:
+    """Name of the chat model that the finished instruct stage was made with, in a list; none if there was none."""
     path = Path(config.runs).expanduser() / config.name / "50-instruct" / "stage.json"
-    found = files.read_json(path)["figures"].get("chat_vector") if path.is_file() else None
-    return found["name"] if found else None
+    return files.read_json(path).get("named", {}).get("chat_vector", []) if path.is_file() else []
 
 
 def _check_lengths(config: Config, base: Base) -> None:
@@ -228,9 +234,8 @@ def _tokenizer_settings(model: Base) -> dict[str, Any]:
 
 
 def _has_template(model: Base) -> bool:
-    return any(
-        (model.tokenizer_folder / f"chat_template.{kind}").is_file() for kind in ("jinja", "json")
-    ) or bool(_tokenizer_settings(model).get("chat_template"))
+    file = model.tokenizer_folder / "chat_template.jinja"
+    return file.is_file() or bool(_tokenizer_settings(model).get("chat_template"))
 
 
 def _check_targets(config: Config, outlook: Outlook) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from fastvocab import console
 from fastvocab.config import Config
 from fastvocab.corpus import sources
+from fastvocab.errors import DataError, DependencyError
 from fastvocab.model import manifest, reference
 from fastvocab.model.reference import Base
 from fastvocab.plan import memory
@@ -80,8 +81,11 @@ def _show_inputs(config: Config, base: Base | None) -> None:
         ("chat", config.instruct.train),
     ):
         if given:
-            size = sum(source.bytes or 0 for source in sources.resolve(given))
-            console.say(f"{label:8} {', '.join(given)}  ({size / 1e6:.1f} MB)")
+            try:
+                size = f"{sum(source.bytes or 0 for source in sources.resolve(given)) / 1e6:.1f} MB"
+            except (DataError, DependencyError):  # a finished stage can do without
+                size = "not on this machine"
+            console.say(f"{label:8} {', '.join(given)}  ({size})")
 
 
 def _show_outlook(config: Config, outlook: Outlook) -> None:

@@ -130,22 +130,24 @@ def chat(
 
 
 def require_chat(config: Config, previous: Path) -> None:
-    """Refuse chat rows that could not be trained on, while nothing long was done for them.
+    """Refuse chats that could not be trained on, or a chat model that is gone, while nothing long was done for them.
 
     Args:
         previous: a checkpoint of the run.
 
     Raises:
         DataError: as `fastvocab.train.instruct.require_rows`.
+        ModelError: as `bases.find_chat`.
     """
     section = config.instruct
-    wanted = (
-        {"instruct.train": False, "instruct.replay": True} if section.replay else {"instruct.train": False}
-    )
+    bases.find_chat(config, fetch=True)
     if section.train:
         from fastvocab.train.instruct import require_rows
 
-        rows = {key: partial(chat, config, heldout=False, replay=old) for key, old in wanted.items()}
+        rows = {"instruct.train": partial(chat, config, heldout=False)}
+        # a handful may all be held out
+        if section.replay_share and next(chat(config, heldout=False, replay=True), None):
+            rows["instruct.replay"] = partial(chat, config, heldout=False, replay=True)
         require_rows(previous, rows, section)
 
 
@@ -193,7 +195,7 @@ def step(
     sources: Mapping[str, Sequence[str]] | None = None,
     base: Config | None = None,
     files: Callable[[], list[dict[str, Any]]] | None = None,
-    named: Mapping[str, Sequence[str]] | None = None,
+    named: Mapping[str, list[str]] | None = None,
     keys: set[str] | None = None,
     **more: Any,
 ) -> Step:
@@ -212,7 +214,7 @@ def step(
         )
         | more
     )
-    outside = named or {role: list(text) for role, text in given.items()}
+    outside = named or {role: [text] if isinstance(text, str) else list(text) for role, text in given.items()}
 
     def record() -> dict[str, Any]:
         assert base is not None
@@ -242,5 +244,5 @@ def step(
         describe_sources if given or files else None,
         record if base is not None else None,
         together,
-        {role: [Path(text).name for text in texts] for role, texts in outside.items()},
+        dict(outside),
     )

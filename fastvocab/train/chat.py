@@ -67,7 +67,7 @@ def _render(tok: Any, messages: list[dict[str, str]], *, reply_follows: bool) ->
 
     try:
         return tok.apply_chat_template(messages, tokenize=False, add_generation_prompt=reply_follows)
-    except (TemplateError, TypeError, KeyError) as error:
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
         raise DataError(f"the chat template cannot render {str(messages)[:120]}: {error}") from error
 
 

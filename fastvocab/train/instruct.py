@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -104,12 +105,14 @@ def _problem(template: str) -> str | None:
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
     environment.globals |= {"raise_exception": refuse, "strftime_now": lambda form: form}
+    environment.filters["tojson"] = lambda value, ensure_ascii=False, **how: json.dumps(
+        value, ensure_ascii=ensure_ascii, **how
+    )
     said = [{"role": "user", "content": "QUESTION"}, {"role": "assistant", "content": "ANSWER"}]
     given: dict[str, Any] = {"tools": None, "documents": None, "add_generation_prompt": False}
+    given |= {f"{name}_token": f"<{name}>" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")}
     try:
-        made = environment.from_string(template).render(
-            messages=said, bos_token="<s>", eos_token="</s>", **given
-        )
+        made = environment.from_string(template).render(messages=said, **given)
     except TemplateSyntaxError:
         raise
     except (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
@@ -141,8 +144,15 @@ def require_rows(
             if begins[-1] < section.max_length:
                 break
         else:
-            wrong.append(f"{key}: {chat.TOO_LONG} ({section.max_length} tokens) in any of {len(begins)} conversations"
-                         + (f"; the earliest begins at token {min(begins)}" if begins else ""))  # fmt: skip
+            if not begins:
+                raise DataError(
+                    f"{key}: all usable conversations are held out, by a hash of their text",
+                    fix="give more conversations",
+                )
+            wrong.append(
+                f"{key}: {chat.TOO_LONG} ({section.max_length} tokens) in any of {len(begins)} conversations; the "
+                f"earliest begins at token {min(begins)}"
+            )
     if wrong:
         raise DataError(
             "\n".join(wrong),

@@ -127,11 +127,25 @@ def test_the_config_it_leaves_is_re_runnable(
 
 
 def test_a_moved_run_is_gone_on_with_where_its_text_is_not(
-    finished: tuple[Path, str], tied_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    finished: tuple[Path, str], tied_llama: Path, text_folder: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     shutil.copytree(finished[0], tmp_path / "tiny")
-    assert new_language.main(tiny_run(tied_llama, tmp_path / "gone", tmp_path)) == 0
+    gone = Path(shutil.copytree(text_folder, tmp_path / "gone"))
+    assert new_language.main(tiny_run(tied_llama, gone, tmp_path)) == 0
+    assert capsys.readouterr().err.count("reused") == len(STAGES), "text counts by its content"
+    for record in (tmp_path / "tiny").glob("*/stage.json"):  # as on a machine where it never lay
+        record.write_text(
+            record.read_text(encoding="utf-8").replace(str(text_folder), str(gone)), encoding="utf-8"
+        )
+    shutil.rmtree(gone)
+    assert new_language.main([*tiny_run(tied_llama, gone, tmp_path), "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("reuse") == len(STAGES) and "uk.jsonl  (not on this machine)" in said
+    assert new_language.main(tiny_run(tied_llama, gone, tmp_path)) == 0
     assert capsys.readouterr().err.count("reused") == len(STAGES)
+    assert new_language.main(tiny_run(tied_llama, tmp_path / "gonne", tmp_path)) == 3
+    assert "gonne/uk.jsonl is not there" in capsys.readouterr().err
 
 
 def test_text_that_changes_its_part_is_read_again(
@@ -266,6 +280,17 @@ def test_a_chat_model_s_difference_in_place_of_instruction_tuning(
     (moved / "chat_template.jinja").write_text(CHAT_TEMPLATE + " ", encoding="utf-8")
     code, said = call(f"instruct.chat_vector={moved}")
     assert code == 0 and "instruct: running" in said, "of which the template is a part"
+    away = moved.rename(tmp_path / "away")
+    code, said = call(f"instruct.chat_vector={moved}")
+    assert code == 0 and "instruct: reused" in said, "the record stands for a model that is gone"
+    code, said = call(f"instruct.chat_vector={moved}", "pretrain.steps=7")
+    assert code == 4 and "there is no folder" in said and "step 1" not in said
+    moved = away.rename(moved)
+    code, said = call(f"instruct.chat_vector={tmp_path}/tiny/70-export", "--dry-run")
+    assert code == 2 and "lies in the folder of the run itself" in said
+    own = shutil.copytree(tmp_path / "tiny" / "70-export", tmp_path / "own")
+    code, said = call(f"instruct.chat_vector={own}", "--dry-run")
+    assert code == 4 and "which is no token here" in said
     code, said = call("instruct.chat_vector=../nowhere", "--dry-run")
     assert code == 4 and "there is no folder ../nowhere" in said
     silent = shutil.copytree(moved, tmp_path / "silent")

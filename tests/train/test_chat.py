@@ -235,10 +235,18 @@ def test_a_template_that_makes_no_conversation_is_refused_at_once(
     assert told in str(caught.value) and str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [*TEMPLATES, "plain"])
+#: What transformers gives beside the messages.
+MORE = (
+    "{{ pad_token + unk_token }}{% for m in messages %}{{ m | tojson(ensure_ascii=False, sort_keys=True) }}"
+    "{{ strftime_now('%Y') }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("name", [*TEMPLATES, "plain", "more"])
 def test_a_template_that_does_is_taken_as_it_is(name: str, tmp_path: Path) -> None:
     path = tmp_path / "own.jinja"
-    path.write_text(template := (TEMPLATES | {"plain": PLAIN})[name], encoding="utf-8")
+    template = (TEMPLATES | {"plain": PLAIN, "more": MORE})[name]
+    path.write_text(template, encoding="utf-8")
     assert template_text(InstructSection(template=str(path))) == template
 
 
