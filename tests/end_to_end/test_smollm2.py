@@ -18,9 +18,9 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 SHORT = [
-    "tokenizer.method=continued", "extend.calibration_bytes=4000", "pretrain.minutes=null", "pretrain.steps=12",
+    "tokenizer.method=continued", "extend.calibration_bytes=10000", "pretrain.minutes=null", "pretrain.steps=16",
     "instruct.minutes=0.1",
-    "evaluate.heldout_bytes=1500", "evaluate.replay_bytes=1200", "evaluate.sample_tokens=4",
+    "evaluate.heldout_bytes=2000", "evaluate.replay_bytes=1500", "evaluate.sample_tokens=4",
     "extend.pad_to_multiple_of=128",
 ]  # fmt: skip
 
