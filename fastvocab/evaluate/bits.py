@@ -56,8 +56,8 @@ def choose(documents: Iterable[str], *, size: int, limit: int, seed: int) -> Pie
     """Pieces of at most ``size`` bytes from as many documents as there are, ``limit`` bytes together.
 
     One of each document, drawn from all of it, then a second of each, and so on: what is known of a language is known
-    by the number of its documents. Of essays 16 kB from the beginning are six documents, drawn piece by piece 11, and
-    this way 17; of manuals 6 kB are one document drawn piece by piece, since one of 100 kB comes first, and this way 6.
+    by the number of its documents. Of essays, in pieces of 1 kB, 16 kB from the beginning are six documents, drawn
+    piece by piece 11, this way 20; of eight chapters of a manual, one of them of 39 kB, 6 kB are one, this way eight.
     """
     draw = random.Random(seed)
     found: list[list[str]] = []

@@ -100,7 +100,7 @@ def _problem(template: str) -> str | None:
     def refuse(message: str) -> None:
         raise TemplateError(message)
 
-    # what transformers gives a template, and no more; importing it costs a plan 3 s, most of them torch's
+    # what transformers gives a template, and no more; a plan imports neither it nor torch
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
     )
