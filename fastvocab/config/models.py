@@ -50,7 +50,7 @@ def _folder_name(name: str) -> str:
 #: Methods of starting new rows, but for clone:TOKEN (`fastvocab.model.initialise` has them).
 Init = Literal[
     "auto", "counted", "calibrated", "distilled", "subtokens", "asymmetric", "description", "mean", "noisy_mean", "random",
-    "unsloth_mean", "unsloth_interpolation",
+    "unsloth_mean", "unsloth_interpolation", "item_text", "item_centroid",
 ]  # fmt: skip
 
 
@@ -103,6 +103,25 @@ class SlurmSection(Section):
     """Quality of service."""
 
 
+class InteractionsSection(Section):
+    """Who took which item and when, for the recipe item_tokens."""
+
+    interactions: Sources = ()
+    """Rows of interactions: jsonl, json, csv, parquet, hf:NAME or package:NAME."""
+    catalogue: Sources = ()
+    """Rows of items, with what is known of each. Unset: the items of the interactions."""
+    user: Annotated[str, Field(min_length=1)] = "user_id"
+    """Field of the user."""
+    item: Annotated[str, Field(min_length=1)] = "item_id"
+    """Field of the item, in both kinds of rows."""
+    time: Annotated[str, Field(min_length=1)] = "timestamp"
+    """Field that puts the interactions of a user in order: a number, or a date in ISO 8601."""
+    text: Annotated[str, Field(min_length=1)] = "{title}"
+    """What is said of an item, with fields of the catalogue in braces: '{title} ({year})'."""
+    min_history: Annotated[int, Field(ge=3)] = 3
+    """Users with fewer interactions are left out: the last one is for the test, the one before for validation."""
+
+
 class CorpusSection(Section):
     """Text in the new language, and in the language the model already knows."""
 
@@ -134,6 +153,8 @@ class CorpusSection(Section):
     """Memory of a task on a cluster, in GB."""
     slurm: SlurmSection = SlurmSection()
     """What Slurm is told."""
+    items: InteractionsSection = InteractionsSection()
+    """Interactions in place of text."""
 
 
 def _number_or_auto(value: Any) -> Any:
@@ -142,8 +163,67 @@ def _number_or_auto(value: Any) -> Any:
     raise ValueError("must be a whole number from 1 to 1,000,000, or auto")
 
 
+def _own_init(value: str | None) -> str | None:
+    if value is None or value == "subtokens":
+        return value
+    kind, _, said = value.partition(":")
+    if kind in ("clone", "description") and said.strip():
+        return value
+    raise ValueError("input should be clone:TOKEN, description:TEXT or subtokens")
+
+
+class NamedToken(Section):
+    """A token that is named, such as a tag, beside those that are learnt from text."""
+
+    token: str
+    """Its text."""
+    special: bool | None = None
+    """A special token, which skip_special_tokens hides when text is decoded. Unset: no; one that the base has already stays as it is."""
+    init: Annotated[str | None, AfterValidator(_own_init)] = None
+    """How its row starts: clone:TOKEN of the base, description:TEXT that says what it means, or subtokens. Unset: as extend.init has it."""
+
+
+def _tokens(value: object) -> object:
+    listed = [value] if isinstance(value, (str, dict)) else value
+    if not isinstance(listed, (list, tuple)):
+        return value
+    return [{"token": one} if isinstance(one, str) else one for one in listed]
+
+
+def _no_part_of_another(tokens: tuple[NamedToken, ...]) -> tuple[NamedToken, ...]:
+    texts = [one.token for one in tokens]
+    wrong = ["an empty token" for text in texts if not text.strip()]
+    wrong += [f"{text!r} has white space around it" for text in texts if text.strip() and text != text.strip()]
+    wrong += [f"{text!r} is there twice" for text in dict.fromkeys(t for t in texts if texts.count(t) > 1)]
+    known = [text for text in dict.fromkeys(texts) if text.strip()]
+    wrong += [f"{a!r} is the beginning of {b!r}" for a in known for b in known if a != b and b.startswith(a)]
+    if wrong:
+        raise ValueError("; ".join(wrong) + ": each token is a text of its own that no other one begins with")
+    return tokens
+
+
+class ItemCodesSection(Section):
+    """The codes of items, for the recipe item_tokens: each item is a few new tokens."""
+
+    codes: Annotated[str | None, Field(min_length=1)] = None
+    """A file with the codes of each item: JSON {item: [numbers]}, or rows with the fields item and codes. Unset: they are made by residual k-means."""
+    vectors: Annotated[str, Field(min_length=1)] = "cooccurrence"
+    """What residual k-means groups items by: cooccurrence (which items stand beside each other in the histories), text (what the base model makes of the item's text), or a file of vectors (npy, npz, safetensors, or rows with item and vector)."""
+    levels: Annotated[int, Field(ge=1, le=8)] = 2
+    """Levels of residual k-means. One more token numbers items that share all of them."""
+    codebook: Annotated[int, Field(ge=2, le=65_536)] = 48
+    """Codes of each level."""
+
+
 class TokenizerSection(Section):
     """The new tokens."""
+
+    tokens: Annotated[tuple[NamedToken, ...], BeforeValidator(_tokens), AfterValidator(_no_part_of_another)] = ()
+    """Tokens to add by name, as a list: texts, or {token, special, init}. Plain ones unless special is true. In the recipe special_tokens these alone are added, elsewhere they come beside those that are learnt."""
+    reuse_reserved: bool = False
+    """Put tokens named in tokenizer.tokens in the place of reserved tokens of the base (<|reserved_special_token_0|>, <unused0>...), where it has as many in a row, so that no row is added."""
+    items: ItemCodesSection = ItemCodesSection()
+    """Codes of items."""
 
     new_tokens: Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)] = "auto"
     """How many tokens to add; auto adds thousands as long as they pay. Each is one row in the embedding matrix (and one in the head, where it is separate)."""
@@ -161,7 +241,7 @@ class ExtendSection(Section):
     """The new rows."""
 
     init: Annotated[str, AfterValidator(_init)] = "counted"
-    """How rows start. counted: as calibrated, the head then fitted to what the text's counts (4 MB, drawn evenly) say follows what. calibrated: from their old sub-tokens' rows, the head also set to each token's frequency. distilled: as calibrated, the rows then trained for a moment until the model reads a text as it did in the old spelling. subtokens, asymmetric: from those rows alone (asymmetric: each matrix in its own way). clone:TOKEN: every new row is that token's. description: from the text that extend.descriptions gives each token. mean, noisy_mean, random, unsloth_mean, unsloth_interpolation: the usual ways, all weaker for a language. auto: a short training of the new rows tries a few and takes the best."""
+    """How rows start. counted: as calibrated, the head then fitted to what the text's counts (4 MB, drawn evenly) say follows what. calibrated: from their old sub-tokens' rows, the head also set to each token's frequency. distilled: as calibrated, the rows then trained for a moment until the model reads a text as it did in the old spelling. subtokens, asymmetric: from those rows alone (asymmetric: each matrix in its own way). clone:TOKEN: every new row is that token's. description: from the text that extend.descriptions gives each token. mean, noisy_mean, random, unsloth_mean, unsloth_interpolation: the usual ways, all weaker for a language. item_text, item_centroid: of item tokens, from the texts of the items that a token is in, or from the centre of its code. auto: a short training of the new rows tries a few and takes the best."""
     descriptions: Annotated[str | None, Field(min_length=1, validate_default=True)] = None
     """A JSON file {token: what it means} of new tokens, for init description; auto then tries it too. Tokens without one start from their sub-tokens."""
     calibration_bytes: Annotated[int, Field(ge=10_000)] = 40_000
@@ -196,6 +276,8 @@ class LoraSection(Section):
 class TrainSection(Section):
     """What both training stages have in common."""
 
+    layers: Literal["lora", "full"] = "lora"
+    """What trains of the layers: adapters (lora), or every weight itself (full). With embeddings full that is full fine-tuning, at 16 bytes a weight."""
     embeddings: Literal["full", "new_rows", "frozen"] = "full"
     """Which rows of embed_tokens and lm_head train: all, the added ones alone, or none."""
     steps: Annotated[int | None, Field(ge=1)] = None
@@ -205,7 +287,7 @@ class TrainSection(Section):
     minutes: Annotated[float | None, Field(gt=0)] = None
     """Stop after so many minutes of training. Of steps, tokens and minutes, whichever comes first; none: one pass."""
     learning_rate: Rate = 2e-4
-    """Peak learning rate of the adapters."""
+    """Peak learning rate of the adapters, or of the layers themselves with layers full, where 1e-5 to 1e-4 are usual."""
     embedding_learning_rate: Rate = 5e-5
     """Peak learning rate of the embedding rows that the base had, with embeddings full. A high one costs what the model knew."""
     new_rows_learning_rate: Rate | None = None
@@ -257,11 +339,23 @@ class PretrainSection(TrainSection):
     """Stop after so many evaluations that were no better in the new language, and keep the best evaluated state. Unset: train to the end and keep the last."""
 
 
+def _layout(text: str | None) -> str | None:
+    if text is not None:
+        from fastvocab.layout import Layout
+
+        Layout(text)
+    return text
+
+
 class InstructSection(TrainSection):
     """Instruction tuning on chat rows."""
 
     train: Sources = ()
     """Chat rows: messages, sharegpt, alpaca or prompt/completion, as jsonl, json, csv, parquet, hf:NAME or package:NAME. With neither these nor a chat_vector the stage is left out."""
+    columns: dict[str, str] = {}
+    """What the fields of your rows are called, for rows of instruction, output and the like: {instruction: question, output: answer, reasoning: thoughts}."""
+    reply: Annotated[str | None, AfterValidator(_layout)] = None
+    """How a reply is laid out, with fields of the rows in braces: '<think>{reasoning}</think><answer>{output}</answer>'. Replies are written so, read back so (fastvocab generate --parse), and evaluated by it. Unset: a reply is the output alone."""
     replay: Sources = ()
     """Chat rows in the language that the model knows already, to keep what it can do with them."""
     replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
@@ -293,6 +387,21 @@ class InstructSection(TrainSection):
         return value
 
 
+class RecommendSection(Section):
+    """How recommendations are measured, for the recipe item_tokens."""
+
+    top: Annotated[int, Field(ge=1)] = 10
+    """Recall and NDCG are those of so many items, ranked among the whole catalogue."""
+    beams: Annotated[int, Field(ge=1)] = 20
+    """Width of the beam search, at least top."""
+    bar_seen: bool = True
+    """Never recommend what the user has in the history; the same for the methods that it is compared with."""
+    users: Annotated[int | None, Field(ge=1)] = None
+    """So many users are evaluated, drawn by the seed. Unset: all."""
+    sasrec_minutes: Annotated[float, Field(ge=0)] = 0.0
+    """Also train SASRec, from the library recbole (extra: peers), for so many minutes at most, and compare. 0 for not."""
+
+
 class EvaluateSection(Section):
     """What is measured, at each point of the line."""
 
@@ -306,8 +415,14 @@ class EvaluateSection(Section):
     """Prompts for the samples. None: openings of held-out documents, and questions where there is chat data."""
     sample_tokens: Annotated[int, Field(ge=0)] = 40
     """Length of each sample, in tokens; 0 for none."""
+    questions: Annotated[int, Field(ge=0)] = 60
+    """Held-out questions that each point answers where instruct.reply says how: the share of well-formed replies, and of right ones. 0 for none."""
+    reply_tokens: Annotated[int, Field(ge=1)] = 200
+    """Longest reply to such a question, in tokens."""
+    items: RecommendSection = RecommendSection()
+    """Recommendations."""
     control: bool = False
-    """Also train, each for as long as the run took up to its pretrained checkpoint, the same base without new tokens (control) and the plain way with the same tokens as AddedTokens (plain), and compare: it triples the time."""
+    """Also train, each for as long as the run took up to its pretrained checkpoint, the same base without new tokens (control) and the plain way with the same tokens as AddedTokens (plain), and compare: it triples the time. In the recipe special_tokens: the same training without the tags, which doubles it."""
     tasks: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_no_blank)] = ()
     """Tasks of lm-evaluation-harness (extra: lm-eval) for the base and the last checkpoint: names, which it downloads, or YAML files of one's own."""
 
@@ -322,6 +437,8 @@ class ExportSection(Section):
 class Config(Section):
     """A whole run."""
 
+    recipe: Literal["new_language", "special_tokens", "item_tokens"] = "new_language"
+    """Which line of stages it is; python -m fastvocab.recipes.NAME sets it."""
     name: Annotated[str, AfterValidator(_folder_name)] = "new-language"
     """Name of the run, and of its folder."""
     runs: Annotated[str, Field(min_length=1)] = "runs"
