@@ -37,6 +37,13 @@ def _print(data: Any) -> None:
     sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
 
 
+def _file_and_keys(config: Path | None, arguments: list[str]) -> tuple[Path | None, list[str]]:
+    """A YAML file may stand alone in front of the keys."""
+    if config is None and arguments and "=" not in arguments[0] and not arguments[0].startswith("-"):
+        return Path(arguments[0]), arguments[1:]
+    return config, arguments
+
+
 @app.command(context_settings=_KEYS)
 def plan(
     context: typer.Context,
@@ -53,16 +60,18 @@ def plan(
 
     A folder with a config.json is enough: fastvocab plan model.base=DIR pretrain.lora.r=8 --json
     """
-    from fastvocab.recipes import new_language, planning
+    from fastvocab.recipes import planning
     from fastvocab.run import Run
 
-    wanted = new_language.configure(config, context.args, need_text=False)
+    given, rest = _file_and_keys(config, context.args)
+    recipe = common.recipe_of(given, rest)
+    wanted = recipe.configure(given, rest, need_text=False)
     found = planning.look(wanted, gpu=gpu, measure=measure)
     if as_json:
         _print(found.as_json())
     else:
         run = Run(found.config)
-        planning.show(run, new_language.steps(run), found)
+        planning.show(run, recipe.steps(run), found)
 
 
 @app.command(context_settings=_KEYS)
@@ -72,13 +81,15 @@ def run(
     resume: bool = typer.Option(False, "--resume", help="Insist on going on with an existing run."),
     fresh: bool = typer.Option(False, "--fresh", help="Keep an existing run aside and start anew."),
 ) -> None:
-    """Run all stages: the same as python -m fastvocab.recipes.new_language. Keys as key=value."""
-    from fastvocab.recipes import new_language
+    """Run all stages of a recipe: fastvocab run recipes/special_tokens.yaml. Keys as key=value.
+
+    Which recipe it is says the key recipe; without it new_language.
+    """
     from fastvocab.run import Run
 
-    common.execute(
-        Run(new_language.configure(config, context.args)), new_language.steps, fresh=fresh, resume=resume
-    )
+    given, rest = _file_and_keys(config, context.args)
+    recipe = common.recipe_of(given, rest)
+    common.execute(Run(recipe.configure(given, rest)), recipe.steps, fresh=fresh, resume=resume)
 
 
 @app.command()

@@ -58,7 +58,9 @@ class Layout:
     def _pattern(self) -> re.Pattern[str]:
         parts = [_loose(self._literals[0])]
         for name, after in zip(self.fields, self._literals[1:]):
-            parts += [f"(?P<{name}>.*?)", _loose(after)]
+            # before mere white space a field goes as far as it can: the last line is the next field
+            greedy = bool(after) and not after.strip()
+            parts += [f"(?P<{name}>.*{'' if greedy else '?'})", _loose(after)]
         return re.compile("".join(parts), re.DOTALL)
 
     def write(self, fields: Mapping[str, str]) -> str:
@@ -137,7 +139,7 @@ def _loose(literal: str) -> str:
     """A pattern of a text that lets white space around its parts differ: models write line breaks of their own."""
     parts = [re.escape(part) for part in _marks(literal)]
     if not parts:
-        return r"\s+" if literal else r"\s*"
+        return r"\s*\n\s*" if "\n" in literal else r"\s+" if literal else r"\s*"
     return r"\s*" + r"\s*".join(parts) + r"\s*"
 
 

@@ -21,6 +21,14 @@ def rows(model: type[BaseModel] = Config, prefix: str = "") -> list[tuple[str, A
     return out
 
 
+def value(config: Config, key: str) -> Any:
+    """The value of a dotted key."""
+    found: Any = config
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found
+
+
 def text() -> str:
     """One paragraph a key, as typer's help wants it (blank lines keep paragraphs apart)."""
     lines = []

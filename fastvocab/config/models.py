@@ -193,7 +193,9 @@ def _tokens(value: object) -> object:
 def _no_part_of_another(tokens: tuple[NamedToken, ...]) -> tuple[NamedToken, ...]:
     texts = [one.token for one in tokens]
     wrong = ["an empty token" for text in texts if not text.strip()]
-    wrong += [f"{text!r} has white space around it" for text in texts if text.strip() and text != text.strip()]
+    wrong += [
+        f"{text!r} has white space around it" for text in texts if text.strip() and text != text.strip()
+    ]
     wrong += [f"{text!r} is there twice" for text in dict.fromkeys(t for t in texts if texts.count(t) > 1)]
     known = [text for text in dict.fromkeys(texts) if text.strip()]
     wrong += [f"{a!r} is the beginning of {b!r}" for a in known for b in known if a != b and b.startswith(a)]
@@ -218,7 +220,9 @@ class ItemCodesSection(Section):
 class TokenizerSection(Section):
     """The new tokens."""
 
-    tokens: Annotated[tuple[NamedToken, ...], BeforeValidator(_tokens), AfterValidator(_no_part_of_another)] = ()
+    tokens: Annotated[
+        tuple[NamedToken, ...], BeforeValidator(_tokens), AfterValidator(_no_part_of_another)
+    ] = ()
     """Tokens to add by name, as a list: texts, or {token, special, init}. Plain ones unless special is true. In the recipe special_tokens these alone are added, elsewhere they come beside those that are learnt."""
     reuse_reserved: bool = False
     """Put tokens named in tokenizer.tokens in the place of reserved tokens of the base (<|reserved_special_token_0|>, <unused0>...), where it has as many in a row, so that no row is added."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,49 @@ def train(
         key: what decides the result; what was saved under another is begun anew.
         saves: folder of this arm: checkpoints ``start`` and ``done``, and ``steps`` with training's own saves.
     """
+
+    def make(folder: Path) -> dict[str, Any]:
+        clock, imported = time.monotonic(), backend.seconds_importing()
+        if name == CONTROL:
+            # it has all of the time for training: what it starts from is the base itself
+            return without_tokens(folder, base, load_in_4bit=load_in_4bit, seed=seed) | {"preparation": 0.0}
+        found = _with_added_tokens(folder, base, tokenizer, load_in_4bit=load_in_4bit, seed=seed)
+        spent = time.monotonic() - clock - (backend.seconds_importing() - imported)
+        return found | {"preparation": round(spent, 2)}
+
+    def fit(folder: Path, start: Path, steps: Path, begun: dict[str, Any]) -> dict[str, Any]:
+        left = max(_LEAST_SECONDS, seconds - begun["preparation"])
+        settings = (
+            control_section(section, left, watched_bytes)
+            if name == CONTROL
+            else plain_section(section, left, watched_bytes, on_gpu=backend.device() != "cpu")
+        )
+        if adapter := manifest.peek(start)["lora"]:
+            # a base that is a checkpoint of ours has an adapter, whose shape cannot be changed
+            settings = settings.model_copy(update={"lora": LoraSection(**_known(adapter))})
+        console.say(f"  {name}: {left / 60:.1f} minutes of training", style="bold")
+        return pretrain(
+            folder, previous=start, corpus=corpus, section=settings,
+            key=f"{key}:{name}", saves_folder=steps, seed=seed,
+        )  # fmt: skip
+
+    return kept(name, saves, key, make, fit)
+
+
+def kept(
+    name: str,
+    saves: Path,
+    key: str,
+    make: Callable[[Path], dict[str, Any]],
+    fit: Callable[[Path, Path, Path, dict[str, Any]], dict[str, Any]],
+) -> Arm:
+    """An arm that is made and trained, or taken up where it was left; a finished one is as it is.
+
+    Args:
+        name, saves, key: as for `train`.
+        make: writes the checkpoint that it starts from; returns figures.
+        fit: trains (the new checkpoint's folder, the start, where saves go, `make`'s figures); returns figures.
+    """
     start, done, steps = saves / "start", saves / "done", saves / "steps"
     saves.mkdir(parents=True, exist_ok=True)
     files.recover(saves)
@@ -135,35 +179,12 @@ def train(
         console.say(f"  {name}: trained already")
         return Arm(done, _note(done)["figures"])
     if not start.exists():
-        clock, imported = time.monotonic(), backend.seconds_importing()
         with files.atomic_folder(start) as folder:
-            make = _without_tokens if name == CONTROL else _with_added_tokens
-            found = make(folder, base, tokenizer, load_in_4bit=load_in_4bit, seed=seed)
-            # the control has all of the time for training: what it starts from is the base itself
-            spent = (
-                0.0
-                if name == CONTROL
-                else time.monotonic() - clock - (backend.seconds_importing() - imported)
-            )
-            _write_note(folder, key, found | {"preparation": round(spent, 2)})
+            _write_note(folder, key, make(folder))
     begun = _note(start)["figures"]
-    left = max(_LEAST_SECONDS, seconds - begun["preparation"])
-    settings = (
-        control_section(section, left, watched_bytes)
-        if name == CONTROL
-        else plain_section(section, left, watched_bytes, on_gpu=backend.device() != "cpu")
-    )
-    if adapter := manifest.peek(start)["lora"]:
-        # a base that is a checkpoint of ours has an adapter, whose shape cannot be changed
-        settings = settings.model_copy(update={"lora": LoraSection(**_known(adapter))})
-    console.say(f"  {name}: {left / 60:.1f} minutes of training", style="bold")
     memory.reset_peak()
     with files.atomic_folder(done) as folder:
-        figures = pretrain(
-            folder, previous=start, corpus=corpus, section=settings,
-            key=f"{key}:{name}", saves_folder=steps, seed=seed,
-        )  # fmt: skip
-        figures |= begun
+        figures = fit(folder, start, steps, begun) | begun
         _write_note(folder, key, figures)
     files.remove_folder(steps)
     gc.collect()
@@ -183,9 +204,7 @@ def _write_note(folder: Path, key: str, figures: dict[str, Any]) -> None:
     files.write_json(folder / "arm.json", {"key": key, "figures": figures})
 
 
-def _without_tokens(
-    folder: Path, base: Base, tokenizer: Path, *, load_in_4bit: bool, seed: int
-) -> dict[str, Any]:
+def without_tokens(folder: Path, base: Base, *, load_in_4bit: bool, seed: int) -> dict[str, Any]:
     """A checkpoint of the base with an empty set of new ids: an earlier language's rows are old ones, as in the run."""
     model, _ = checkpoint.on_base(base, load_in_4bit=load_in_4bit, seed=seed)
     rows = len(model.get_input_embeddings().weight)

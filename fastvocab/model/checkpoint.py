@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from fastvocab import console, files
 from fastvocab.errors import CheckpointError, ConfigError
-from fastvocab.model import adapter, backend, manifest, probe, reference, rows, text
+from fastvocab.model import adapter, backend, layers, manifest, probe, reference, rows, text
 from fastvocab.model import load as loader
 from fastvocab.model.manifest import digest, read
 from fastvocab.model.reference import Base
@@ -54,6 +54,8 @@ def save(
     counts = rows.save(
         folder / manifest.ROWS, weights, base.folder, loader.trained_rows(model), new_ids, added
     )
+    if layers.are_own(model):
+        layers.save(folder / manifest.LAYERS, model)
     if lora is not None:
         adapter.save(folder, model, base)
     text.save_tokenizer(tokenizer, folder)
@@ -73,6 +75,7 @@ def save(
         "tied": "lm_head" not in weights,
         "init": init,
         "rows": counts,
+        "layers": layers.are_own(model),
         "lora": lora,
         "embeddings": embeddings,
         "dtype": loader.precision(model),
@@ -95,6 +98,7 @@ def load(
     trainable: bool = False,
     lora: dict[str, Any] | None = None,
     embeddings: loader.Embeddings | None = None,
+    full_layers: bool = False,
     load_in_4bit: bool | None = None,
     block: int = 2048,
     seed: int = 3407,
@@ -109,6 +113,7 @@ def load(
         lora: settings of the adapter to put on, where the checkpoint has none (r, alpha, dropout, targets); None:
             the defaults of ``pretrain.lora``.
         embeddings: what to train, instead of what the checkpoint was trained with.
+        full_layers: train the layers' own weights, without an adapter.
         load_in_4bit: instead of how it was saved (a merge needs 16-bit weights).
         block, seed, gradient_checkpointing: for training.
 
@@ -130,6 +135,7 @@ def load(
         trainable=trainable,
         lora=lora,
         embeddings=embeddings or facts["embeddings"],
+        full_layers=full_layers,
         load_in_4bit=facts["load_in_4bit"] if load_in_4bit is None else load_in_4bit,
         block=block,
         seed=seed,
@@ -149,6 +155,7 @@ def rebuild(
     trainable: bool = False,
     lora: dict[str, Any] | None = None,
     embeddings: loader.Embeddings = "frozen",
+    full_layers: bool = False,
     block: int = 2048,
     gradient_checkpointing: bool = False,
 ) -> tuple[Any, Any]:
@@ -171,8 +178,18 @@ def rebuild(
     if not facts["tied"] and loader.is_tied(model):
         untie(model)
     rows.lay(folder / manifest.ROWS, loader.embedding_weights(model))
+    if facts.get("layers"):
+        layers.lay(folder / manifest.LAYERS, model)
     saved = facts["lora"]
-    if saved or trainable:
+    if trainable and full_layers:
+        if saved:
+            raise ConfigError(
+                f"layers: full, and {folder} has an adapter",
+                rule="training goes on with the adapter that is there",
+                fix="leave layers out; or export the checkpoint and use that folder as the base",
+            )
+        model = layers.open_layers(model, embeddings=embeddings, new_ids=manifest.new_ids(facts))
+    elif saved or trainable:
         model = loader.add_lora(
             model,
             **(saved or lora or LoraSection().model_dump(mode="json")),
@@ -184,11 +201,13 @@ def rebuild(
         )
         if saved:
             adapter.lay(folder, model)
-        if trainable:
-            # again: what was opened is a copy of the matrix, or float32 rows beside a 16-bit one
-            live, opened = loader.embedding_weights(model), loader.trained_rows(model)
-            rows.lay(folder / manifest.ROWS, live, opened, manifest.new_ids(facts))
-    if not trainable:
+    if trainable:
+        # again: what was opened is a copy of the matrix, or float32 rows beside a 16-bit one
+        live, opened = loader.embedding_weights(model), loader.trained_rows(model)
+        rows.lay(folder / manifest.ROWS, live, opened, manifest.new_ids(facts))
+        if full_layers and facts.get("layers"):
+            layers.lay(folder / manifest.LAYERS, model)
+    else:
         model.eval()
     text.suppress_unused(model, tokenizer)
     return model, tokenizer
@@ -300,6 +319,7 @@ def describe(folder: Path, facts: dict[str, Any]) -> list[tuple[str, str]]:
             f"(base: {vocabulary['base_rows']:,} rows); {matrices}",
         ),
         ("changed", ", ".join(f"{n:,} rows of {part}" for part, n in facts["rows"].items())),
+        ("layers", "their own weights" if facts.get("layers") else "the base's"),
         ("adapter", f"LoRA, rank {lora['r']}, alpha {lora['alpha']}" if lora else "none"),
         ("trained", f"embeddings: {facts['embeddings']}, {facts['dtype']}"),
     ]

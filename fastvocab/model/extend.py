@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def extend(
     descriptions: Path | str | None = None,
     calibration_bytes: int = 40_000,
     pad_to_multiple_of: int | None = None,
+    rows: Callable[[Any, Task], Any] | None = None,
 ) -> dict[str, Any]:
     """Extend ``base`` by the new tokens of ``tokenizer_folder`` and save checkpoint 0 into ``folder``.
 
@@ -94,6 +96,7 @@ def extend(
             read; without original text only the target counts.
         descriptions: JSON that ``description`` and ``auto`` read.
         pad_to_multiple_of: rows without a token are added until the matrix is so long (`initialise.silence`).
+        rows: gives the new tokens' rows, for ``item_text`` and ``item_centroid``.
 
     Returns:
         Figures: rows before and after, the method that was taken with its notes, norms, device; after ``auto`` the
@@ -120,6 +123,7 @@ def extend(
         calibration_bytes=calibration_bytes,
         reference=token,
         descriptions=named.read_descriptions(descriptions) if descriptions else {},
+        rows=rows,
     )
     initialise.check(method, task)
     model, _ = checkpoint.on_base(base, load_in_4bit=load_in_4bit, block=block, seed=seed)
@@ -130,13 +134,17 @@ def extend(
         parent = {"stage": earlier["stage"], "checkpoint": checkpoint.digest(base.checkpoint)}
     old_rows = model.get_input_embeddings().weight.shape[0]
     torch.manual_seed(seed)
+    if not new.ids:  # all of them were there already
+        new = replace(new, ids=range(old_rows, old_rows))
+        task = replace(task, new=new)
     multiple = pad_to_multiple_of or 1
     needed = max(old_rows, new.ids.stop)
     causal = model.get_base_model() if earlier.get("lora") else model
     way = unsloth_own.WAYS.get(method, "mean")
     names = new.spellings if way == "mean" else unsloth_own.names(new, own.get_vocab())
     used_up = copy.deepcopy(own)
-    grow(causal, used_up, new.ids, names, rows=-(-needed // multiple) * multiple, way=way)
+    added = range(0) if new.reuses else new.ids
+    grow(causal, used_up, added, names, rows=-(-needed // multiple) * multiple, way=way)
     figures: dict[str, Any] = {
         "device": backend.device(),
         "tied": load.is_tied(model),
@@ -151,7 +159,8 @@ def extend(
         figures["padding"] = initialise.silence(
             model, range(needed, figures["rows"]), len(extended), seed=seed
         )
-    figures["norms"] = initialise.spread(model.get_output_embeddings().weight, new.ids)
+    if new.ids:
+        figures["norms"] = initialise.spread(model.get_output_embeddings().weight, new.ids)
     root = reference.recorded(earlier["base"]) if earlier else base
     checkpoint.save(
         folder,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from fastvocab.model import backend, text
@@ -32,20 +32,24 @@ def generate(
     )
 
 
-def decode(tok: Any, ids: list[list[int]]) -> list[str]:
-    """The text of what `continuations` gives."""
+def decode(tok: Any, ids: list[list[int]], *, keep: bool = False) -> list[str]:
+    """The text of what `continuations` gives; with ``keep`` that of special tokens too."""
     if not ids:
         return []  # transformers takes no rows for one empty row
-    return tok.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return tok.batch_decode(ids, skip_special_tokens=not keep, clean_up_tokenization_spaces=False)
 
 
 def prompt_ids(tok: Any, prompt: str, *, chat: bool) -> list[int]:
     """A prompt as the model gets it: in the chat template as the user's message, or after a BOS."""
     if chat and tok.chat_template:
-        message = [{"role": "user", "content": prompt}]
-        shown = tok.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
-        return tok(shown, add_special_tokens=False)["input_ids"]
+        return chat_ids(tok, [{"role": "user", "content": prompt}])
     return [text.bos_id(tok), *text.encode(tok, [prompt])[0]]
+
+
+def chat_ids(tok: Any, messages: Sequence[dict[str, str]]) -> list[int]:
+    """A conversation as the model gets it before it replies."""
+    shown = tok.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    return tok(shown, add_special_tokens=False)["input_ids"]
 
 
 def continuations(
@@ -56,6 +60,7 @@ def continuations(
     max_new_tokens: int,
     temperature: float = 0.0,
     max_seconds: float | None = None,
+    keep: Collection[int] = (),
 ) -> list[list[int]]:
     """Ids of what follows each row of ids, without special tokens and padding.
 
@@ -64,6 +69,7 @@ def continuations(
 
     Args:
         max_seconds: stop, in the middle of a sentence, after so long.
+        keep: special tokens that are part of what is said, such as tags.
     """
     import torch
 
@@ -88,5 +94,5 @@ def continuations(
             pad_token_id=pad,
             **sampling,
         )
-    special = {*tok.all_special_ids, pad}
+    special = {*tok.all_special_ids, pad} - set(keep)
     return [[i for i in row if i not in special] for row in out[:, width:].tolist()]

@@ -5,6 +5,7 @@ A checkpoint is a folder of these files; nothing else in it is ever read::
     fastvocab.json             the manifest (fields below), written last
     rows.safetensors           PART.index (n,) int64 and PART.rows (n, width) of each embedding row that differs
                                from the base; PART is embed_tokens, and lm_head where the two are not tied
+    layers.safetensors         the layers' own weights, where these were trained (``layers: full``); else absent
     adapter_model.safetensors  the LoRA part, plain PEFT, with adapter_config.json; absent where there is none
     tokenizer.json, ...        the tokenizer and its chat template, as ``save_pretrained`` writes them
 
@@ -21,6 +22,7 @@ A save inside a stage adds the trainer's state (`fastvocab.train.saves`), a stag
 ``tied``             do input and output embeddings share a matrix
 ``init``             how the newest rows started
 ``rows``             rows in rows.safetensors, by part
+``layers``           are there weights in layers.safetensors (absent in older checkpoints: no)
 ``lora``             r, alpha, dropout, targets; null: no adapter
 ``embeddings``       what trained: full, new_rows, frozen
 ``dtype``            of the layers' live weights when saved; ``load_in_4bit`` likewise
@@ -44,7 +46,7 @@ from fastvocab import files, sealed
 from fastvocab.errors import CheckpointError
 
 SCHEMA = 1
-MANIFEST, ROWS = "fastvocab.json", "rows.safetensors"
+MANIFEST, ROWS, LAYERS = "fastvocab.json", "rows.safetensors", "layers.safetensors"
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json")
 
 _SEAL = "manifest_sha256"
@@ -113,6 +115,7 @@ class _Manifest(_Fields):
     tied: bool
     init: str
     rows: dict[Literal["embed_tokens", "lm_head"], NonNegativeInt]
+    layers: bool = False
     lora: _Lora | None
     embeddings: Literal["full", "new_rows", "frozen"]
     dtype: Literal["float32", "bfloat16", "float16"]
@@ -179,6 +182,7 @@ def faults(folder: Path, manifest: dict[str, Any]) -> list[str]:
     if not vocabulary["new_first"] <= vocabulary["new_stop"] <= vocabulary["rows"]:
         wrong.append(f"{MANIFEST}: new_first, new_stop and rows of the vocabulary are not in order")
     needed = {ROWS} | (set(ADAPTER) if manifest["lora"] else set())
+    needed |= {LAYERS} if manifest.get("layers") else set()
     wrong += [f"{name} is not among the files of {MANIFEST}" for name in sorted(needed - listed)]
     if not listed & {"tokenizer.json", "tokenizer.model"}:
         wrong.append(f"no tokenizer is among the files of {MANIFEST}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,40 @@ from fastvocab.errors import ModelError
 
 @dataclass(frozen=True)
 class NewTokens:
-    """Ids, spellings, what the base reads in their place, and what they decode to (None: a byte fragment)."""
+    """Tokens of one extension, in id order.
+
+    Attributes:
+        ids: new ones; or those of reserved tokens of the base, whose place they took.
+        spellings: in the vocabulary.
+        base_ids: what the base reads in their place.
+        texts: what they decode to; None for a byte fragment.
+        inits: how each row starts, where that was said of it: ``clone:TOKEN``, ``description:TEXT``, ``subtokens``.
+        replaced: the base's reserved token that each took the place of, None where it has a row of its own.
+    """
 
     ids: range
     spellings: list[str]
     base_ids: list[list[int]]
     texts: list[str | None]
+    inits: Sequence[str | None] = ()
+    replaced: Sequence[str | None] = ()
+
+    def one(self, place: int) -> NewTokens:
+        """The token at ``place`` alone."""
+        i = self.ids[place]
+        return NewTokens(
+            range(i, i + 1), [self.spellings[place]], [self.base_ids[place]], [self.texts[place]]
+        )
+
+    @property
+    def own(self) -> dict[int, str]:
+        """How rows start that were given a way of their own, by place."""
+        return {place: init for place, init in enumerate(self.inits) if init}
+
+    @property
+    def reuses(self) -> bool:
+        """Have they taken the places of reserved tokens, so that no row is added?"""
+        return any(self.replaced)
 
     @classmethod
     def read(cls, tokenizer_folder: Path) -> NewTokens:
@@ -30,10 +59,12 @@ class NewTokens:
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             ids = [row["id"] for row in rows]
             found = cls(
-                range(ids[0], ids[-1] + 1),
+                range(ids[0], ids[-1] + 1) if ids else range(0),
                 [r["token"] for r in rows],
                 [r["base_ids"] for r in rows],
                 [r.get("text") for r in rows],
+                [r.get("init") for r in rows],
+                [r.get("replaces") for r in rows],
             )
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise ModelError(
@@ -59,7 +90,8 @@ class NewTokens:
         Raises:
             ModelError: an old id is among the new ones, has another token, or is gone.
         """
-        old, kept = set(before.values()), set(after.values()) - set(self.ids)
+        places = {i for i, name in zip(self.ids, self.replaced) if name is not None and before.get(name) == i}
+        old, kept = set(before.values()) - places, set(after.values()) - set(self.ids)
         taken, moved = old & set(self.ids), [t for t, i in before.items() if after.get(t, i) != i]
         if taken or moved or old != kept:
             example = f"id {min(taken or old ^ kept)}" if taken or not moved else repr(moved[0])

@@ -16,12 +16,14 @@ from fastvocab.corpus.read import documents_of
 from fastvocab.corpus.spread import Spread
 from fastvocab.errors import ConfigError, DataError, DependencyError, FastvocabError, ModelError
 from fastvocab.evaluate import tasks
+from fastvocab.layout import Layout
 from fastvocab.model import chat_vector, manifest, reference
 from fastvocab.model.reference import Base
-from fastvocab.plan import bases, outlook
+from fastvocab.plan import bases, memory, outlook
 from fastvocab.plan.device import Device
 from fastvocab.plan.outlook import Outlook
 from fastvocab.tokenizer import base as tokenizers
+from fastvocab.tokenizer import named
 from fastvocab.train.instruct import template_text
 
 
@@ -70,6 +72,14 @@ def check(
                 attempt(partial(_check_text, config, given))
     if config.instruct.train and "instruct" not in done:
         attempt(lambda: _check_chat(config))
+    if config.instruct.chat_vector and config.pretrain.layers == "full":
+        problems.append(
+            ConfigError(
+                "instruct.chat_vector together with pretrain.layers=full",
+                rule="the difference is added under an adapter; layers that trained themselves would hide it",
+                fix="pretrain.layers=lora, or instruct.train in place of the chat_vector",
+            )
+        )
     if config.instruct.chat_vector and base is not None:
         # to be fetched now, not after hours of pretraining
         known = _added(config) if "instruct" in done else []
@@ -79,11 +89,14 @@ def check(
         config = attempt(lambda: settle(config, base)) or config
         attempt(lambda: _check_lengths(config, base))
         if reference.is_whole(base):  # a config.json alone has neither tokenizer nor template
-            attempt(lambda: tokenizers.read(base.tokenizer_folder))
+            tokenizer = attempt(lambda: tokenizers.read(base.tokenizer_folder))
+            if tokenizer is not None:
+                attempt(lambda: _check_tokens(config, tokenizer))
             attempt(lambda: _check_template(config, base))
         ahead = attempt(lambda: outlook.look(config, base, device, measured=measured))
     if ahead is not None:
-        attempt(lambda: _check_targets(config, ahead))
+        if not ahead.sizes.own_layers:
+            attempt(lambda: _check_targets(config, ahead))
         if room:
             attempt(lambda: ahead.require_disk(config))
             attempt(lambda: ahead.require_memory(config))
@@ -151,7 +164,11 @@ def _check_chat(config: Config) -> None:
     """The first rows must parse: better now than after hours of pretraining."""
     for key in ("train", "replay"):
         given, dropped = getattr(config.instruct, key), Counter[str]()
-        if given and next(chat.chat_rows(given, dropped=dropped), None) is None:
+        own: dict[str, Any] = {}
+        if key == "train":
+            reply = config.instruct.reply
+            own = {"columns": config.instruct.columns, "reply": Layout(reply) if reply else None}
+        if given and next(chat.chat_rows(given, dropped=dropped, **own), None) is None:
             reasons = [f"{count} of them: {chat.REASONS[reason]}" for reason, count in dropped.most_common()]
             raise DataError(
                 f"instruct.{key}: {', '.join(given)} has no usable conversation in {dropped.total()} rows"
@@ -194,11 +211,29 @@ def _added(config: Config) -> list[str]:
     return files.read_json(path).get("named", {}).get("chat_vector", []) if path.is_file() else []
 
 
+def _check_tokens(config: Config, base: tokenizers.Base) -> None:
+    """Named tokens and the tokens that their rows are to start from."""
+    section, wrong = config.tokenizer, []
+    if not section.tokens:
+        return
+    named.add(base, base, section.tokens, reuse=section.reuse_reserved)
+    for one in section.tokens:
+        kind, _, said = (one.init or "").partition(":")
+        if kind == "clone" and (near := named.nearest(base, said)) is not None:
+            hint = f" (there is: {', '.join(near)})" if near else ""
+            wrong.append(f"{one.token} clone:{said}: the base reads this as several tokens{hint}")
+    if wrong:
+        raise ModelError(
+            "tokenizer.tokens: " + "; ".join(wrong),
+            rule="the reference is one token of the base, as its vocabulary spells it or as text",
+            fix="choose a token of the base's tokenizer.json",
+        )
+
+
 def _check_lengths(config: Config, base: Base) -> None:
     limit = (base.config.get("text_config") or base.config).get("max_position_embeddings")
-    lengths = {"pretrain.block": config.pretrain.block}
-    if config.instruct.train:
-        lengths["instruct.max_length"] = config.instruct.max_length
+    keys = {"pretrain": "block", "instruct": "max_length"}
+    lengths = {f"{s}.{keys[s]}": getattr(getattr(config, s), keys[s]) for s in memory.stages(config)}
     wrong = [key for key, value in lengths.items() if isinstance(limit, int) and value > limit]
     if wrong:
         raise ConfigError(

@@ -50,7 +50,8 @@ def rate(sizes: Sizes, device: Device, *, checkpointing: bool, measured: float |
 
 def through(sizes: Sizes) -> int:
     """Parameters that a token goes through: linear layers, adapters and the head."""
-    return sizes.base.linear_parameters + sizes.lora + sizes.rows * sizes.base.width
+    adapter = 0 if sizes.own_layers else sizes.lora
+    return sizes.base.linear_parameters + adapter + sizes.rows * sizes.base.width
 
 
 def _flops(device: Device) -> tuple[float | None, tuple[float, float], str]:

@@ -84,14 +84,16 @@ def parts(sizes: Sizes, training: Training, device: Device) -> dict[str, int]:
     exact = (min(rows, sizes.new_parameters) + shared) if on_gpu else trained + shared
     moments = 8 * exact + 2 * (trained + shared - exact)
     found = {"libraries": _LIBRARIES[device.kind], "weights": _weights(sizes, training, device)}
-    if training.mode == "full":
+    if training.mode == "full" and sizes.own_layers:
+        found["rows"] = 2 * matrix  # the matrices themselves train
+    elif training.mode == "full":
         # PEFT's copies, in float32, and the head in 16 bits while it multiplies
         found["rows"] = 4 * rows + 2 * matrix
     elif on_gpu:
         found["rows"] = 4 * (rows + shared)
     else:  # on a CPU the rows that train are the matrix's own; the head's 16-bit copy is kept
         found["rows"] = 4 * shared + (2 * matrix if device.bfloat16 else 0)
-    found["lora"] = 4 * sizes.lora
+    found["lora"] = 0 if sizes.own_layers else 4 * sizes.lora
     # of a whole matrix there are three on the way: by the head, scaled, and by the input
     found["gradients"] = 4 * (trained + shared) + (
         8 * rows // sizes.base.matrices if training.mode == "full" else 0
@@ -111,6 +113,8 @@ def _weights(sizes: Sizes, training: Training, device: Device) -> int:
     if training.four_bit:
         linear = base.linear_parameters
         return int(_NF4 * linear) + 2 * (base.body - linear + matrices)
+    if sizes.own_layers:
+        return 4 * base.body + (4 if training.mode == "full" else 2) * matrices
     return 2 * (base.body + matrices)
 
 
@@ -168,12 +172,12 @@ def _ladder(config: Config, device: Device, stage: str) -> list[dict[str, Any]]:
         steps.append({f"{stage}.embeddings": "new_rows"})
     if isinstance(section, PretrainSection) and section.shared_subwords:
         steps.append({f"{stage}.shared_subwords": False})
-    if device.kind == "gpu" and not config.model.load_in_4bit:
+    if device.kind == "gpu" and not config.model.load_in_4bit and section.layers == "lora":
         steps.append({"model.load_in_4bit": True})
     key = "block" if isinstance(section, PretrainSection) else "max_length"
     if getattr(section, key) > 256:
         steps.append({f"{stage}.{key}": 256})
-    if config.pretrain.lora.r > 8:
+    if config.pretrain.lora.r > 8 and section.layers == "lora":
         steps.append({"pretrain.lora.r": 8})
     return steps
 
@@ -184,7 +188,7 @@ def smaller(config: Config, sizes: Sizes, device: Device, stage: str) -> dict[st
     def taken(chosen: list[dict[str, Any]]) -> dict[str, int]:
         changed = with_keys(config, merged(chosen))
         rank = changed.pretrain.lora.r / config.pretrain.lora.r
-        own = replace(sizes, lora=int(sizes.lora * rank))
+        own = sizes if sizes.own_layers else replace(sizes, lora=int(sizes.lora * rank))
         training = Training.of(getattr(changed, stage), device, four_bit=changed.model.load_in_4bit)
         return parts(own, training, device)
 
@@ -243,7 +247,9 @@ def _set(section: Any, path: list[str], value: Any) -> Any:
 
 
 def stages(config: Config) -> list[str]:
-    """Stages that train."""
+    """Stages that train, the first one that the modes are compared for."""
+    if config.recipe != "new_language":
+        return ["instruct" if config.recipe == "special_tokens" else "pretrain"]
     return ["pretrain", *(["instruct"] if config.instruct.train else [])]
 
 

@@ -30,7 +30,7 @@ class Outlook:
         least: the same with the fewest.
         tokens: ids that the base's tokenizer has; None where there is no tokenizer.
         device: what it is for.
-        memory: bytes by part, by mode, of pretraining.
+        memory: bytes by part, by mode, of the first stage that trains.
         instruct: bytes by part of instruction tuning as configured; None where there is none.
         disk: bytes by part (`sizes.disk`).
         stages: for each stage that trains, tokens and seconds (`duration.of_stage`).
@@ -85,19 +85,20 @@ class Outlook:
                 "fits": memory.fits(found, self.device),
             }
             if entry["fits"] != "yes":
-                with_mode = memory.with_keys(config, {"pretrain.embeddings": mode})
-                entry["fits_with"] = memory.smaller(with_mode, most, self.device, "pretrain")
+                stage = memory.stages(config)[0]
+                with_mode = memory.with_keys(config, {f"{stage}.embeddings": mode})
+                entry["fits_with"] = memory.smaller(with_mode, most, self.device, stage)
             modes[mode] = entry
         return {
             "model_type": own.model_type,
             "shapes": "exact" if own.exact else "assumed to be a Llama's",
             "rows": {"base": own.rows, "tokens": self.tokens, "extended": most.rows, "new_tokens": most.new},
-            "new_tokens_asked": config.tokenizer.new_tokens,
+            "new_tokens_asked": sizes.new_tokens(config),
             "width": own.width,
             "matrices": own.matrices,
             "parameters": own.parameters,
             "lora_parameters": most.lora,
-            "mode": config.pretrain.embeddings,
+            "mode": getattr(config, memory.stages(config)[0]).embeddings,
             "modes": modes,
             "instruct_memory_bytes": self.instruct
             and {**self.instruct, "total": memory.total(self.instruct)},
@@ -123,34 +124,35 @@ def look(config: Config, base: Base, device: Device, *, measured: float | None =
     """
     architecture = Architecture.read(base.config, base.folder)
     length = _length(base)
-    asked, lora = config.tokenizer.new_tokens, config.pretrain.lora
-    most = sizes.of(architecture, lora, asked, length)
-    least = sizes.of(architecture, lora, asked, length, most=STEP)
+    asked, lora, stages = sizes.new_tokens(config), config.pretrain.lora, memory.stages(config)
+    full = getattr(config, stages[0]).layers == "full"
+    most = sizes.of(architecture, lora, asked, length, own_layers=full)
+    least = sizes.of(architecture, lora, asked, length, most=STEP, own_layers=full)
     by_mode = {}
     for mode in MODES:
-        changed = memory.with_keys(config, {"pretrain.embeddings": mode})
-        by_mode[mode] = memory.of_stage(changed, most, device, "pretrain")
-    text = {"pretrain": _bytes(config.corpus.train), "instruct": _bytes(config.instruct.train)}
+        changed = memory.with_keys(config, {f"{stages[0]}.embeddings": mode})
+        by_mode[mode] = memory.of_stage(changed, most, device, stages[0])
+    read = config.corpus.items.interactions if config.recipe == "item_tokens" else config.corpus.train
+    text = {"pretrain": _bytes(read), "instruct": _bytes(config.instruct.train)}
     everything = sum(text.values()) + _bytes(config.corpus.replay)
-    stages = memory.stages(config)
     rates = {
         stage: duration.rate(
             most,
             device,
             checkpointing=duration.checkpointing(getattr(config, stage), device),
-            measured=measured if stage == "pretrain" else None,
+            measured=measured if stage == stages[0] else None,
         )
         for stage in stages
     }
     return Outlook(
         architecture, most, least, length, device, by_mode,
-        memory.of_stage(config, most, device, "instruct") if "instruct" in stages else None,
+        memory.of_stage(config, most, device, "instruct") if "instruct" in stages[1:] else None,
         sizes.disk(config, most, text_bytes=everything, on_gpu=device.kind == "gpu"),
         {
             stage: duration.of_stage(getattr(config, stage), device, rates[stage], text_bytes=text[stage])
             for stage in stages
         },
-        rates["pretrain"],
+        rates[stages[0]],
     )  # fmt: skip
 
 

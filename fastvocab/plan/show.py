@@ -52,10 +52,12 @@ def show(
     if config.evaluate.control:
         console.say(
             "control  two more trainings, each as long as the run takes up to its pretrained checkpoint"
+            if config.recipe == "new_language"
+            else "control  one more training, the same without the tags"
         )
-    else:
+    elif config.recipe == "new_language":
         console.say(_GAIN)
-    if not config.corpus.train:
+    if config.recipe == "new_language" and not config.corpus.train:
         console.say("missing  corpus.train: a run needs text, corpus.train='data/*.txt'")
         return
     _show_stages(run, steps, base, fresh=fresh)
@@ -79,6 +81,7 @@ def _show_inputs(config: Config, base: Base | None) -> None:
         ("text", config.corpus.train),
         ("replay", config.corpus.replay),
         ("chat", config.instruct.train),
+        ("items", config.corpus.items.interactions),
     ):
         if given:
             try:
@@ -110,7 +113,7 @@ def _show_outlook(config: Config, outlook: Outlook) -> None:
         f"{outlook.disk['saves'] / 1e9:.1f} GB saves while it trains"
     )
     for stage, found in outlook.stages.items():
-        console.say(f"{'time' if stage == 'pretrain' else '':8} {stage}: {_duration(found)}")
+        console.say(f"{'time' if stage == next(iter(outlook.stages)) else '':8} {stage}: {_duration(found)}")
     if outlook.rate is not None:
         console.say(
             f"         {outlook.rate.low:,.0f} to {outlook.rate.high:,.0f} tokens a second, {outlook.rate.source}; "
@@ -121,9 +124,9 @@ def _show_outlook(config: Config, outlook: Outlook) -> None:
 def _show_modes(config: Config, outlook: Outlook) -> None:
     from rich.table import Table
 
-    table = Table(
-        "", *(f"{m} *" if m == config.pretrain.embeddings else m for m in MODES), box=None, pad_edge=False
-    )
+    stage = memory.stages(config)[0]
+    own = getattr(config, stage).embeddings
+    table = Table("", *(f"{m} *" if m == own else m for m in MODES), box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
 
@@ -142,8 +145,8 @@ def _show_modes(config: Config, outlook: Outlook) -> None:
     add("GB in all", [f"{memory.total(outlook.memory[mode]) / 1e9:.2f}" for mode in MODES])
     add("fits", [memory.fits(outlook.memory[mode], outlook.device) for mode in MODES])
     console.console.print(table)
-    if memory.fits(outlook.memory[config.pretrain.embeddings], outlook.device) != "yes":
-        keys = memory.smaller(config, outlook.sizes, outlook.device, "pretrain")
+    if memory.fits(outlook.memory[own], outlook.device) != "yes":
+        keys = memory.smaller(config, outlook.sizes, outlook.device, stage)
         console.say(
             f"change   {memory.spelled(keys) if keys else 'no setting helps: choose a smaller model.base'}"
         )

@@ -14,6 +14,8 @@ from fastvocab.tokenizer.size import MOST
 MODES = ("full", "new_rows", "frozen")
 #: n-grams that two tokens share, for each added token: 13,452 of 8,000 Ukrainian ones, `fastvocab.train.subwords`.
 NGRAMS = 1.7
+#: Tokens that number items of the same codes: of 1,682 films in 48 x 48 codes the largest group has about a dozen.
+_NUMBERING = 16
 #: Rank of the plain way's adapters (`fastvocab.control.arms`, which imports torch).
 PLAIN_RANK = 128
 
@@ -26,8 +28,9 @@ class Sizes:
         base: the base's shapes.
         rows: of each embedding matrix after the extension.
         new: tokens that are added; their rows train in ``new_rows``.
-        lora: parameters of the adapter.
+        lora: parameters of the adapter; of the layers themselves where these train (``own_layers``).
         targeted: weights of the modules that have one.
+        own_layers: layers train themselves, without an adapter.
     """
 
     base: Architecture
@@ -35,6 +38,7 @@ class Sizes:
     new: int
     lora: int
     targeted: int
+    own_layers: bool = False
 
     @property
     def embeddings(self) -> int:
@@ -56,7 +60,8 @@ class Sizes:
 
     def parameters(self, mode: str) -> int:
         """All parameters there are in training, what PEFT prints: the matrices that train are there a second time."""
-        return self.base.body + self.embeddings + self.trainable(mode)
+        own = self.rows_trained("new_rows") if mode == "new_rows" else 0
+        return self.base.body + self.embeddings + (own if self.own_layers else self.trainable(mode))
 
     def shared(self) -> int:
         """Numbers that added rows share (``pretrain.shared_subwords``), roughly."""
@@ -75,17 +80,37 @@ class Sizes:
 
 
 def of(
-    base: Architecture, lora: LoraSection, new_tokens: int | str, length: int | None, *, most: int = MOST
+    base: Architecture,
+    lora: LoraSection,
+    new_tokens: int | str,
+    length: int | None,
+    *,
+    most: int = MOST,
+    own_layers: bool = False,
 ) -> Sizes:
     """Sizes of a base that is given tokens.
 
     Args:
         new_tokens: as ``tokenizer.new_tokens`` has it; auto counts as ``most``.
         length: ids that the base's tokenizer has; rows beyond it take new tokens first. None where there is none.
+        own_layers: layers train themselves.
     """
     new = most if isinstance(new_tokens, str) else new_tokens
     rows = max(base.rows, (base.rows if length is None else length) + new)
+    if own_layers:
+        return Sizes(base, rows, new, base.body, 0, own_layers=True)
     return Sizes(base, rows, new, base.lora(lora.r, lora.targets), base.targeted(lora.targets))
+
+
+def new_tokens(config: Config) -> int | str:
+    """How many tokens a configuration adds; of items about as many, since some codes may not be used."""
+    section = config.tokenizer
+    named = 0 if section.reuse_reserved else len(section.tokens)
+    if config.recipe == "special_tokens":
+        return named
+    if config.recipe == "item_tokens":
+        return section.items.levels * section.items.codebook + _NUMBERING
+    return section.new_tokens if isinstance(section.new_tokens, str) else section.new_tokens + named
 
 
 def disk(config: Config, sizes: Sizes, *, text_bytes: int, on_gpu: bool) -> dict[str, int]:

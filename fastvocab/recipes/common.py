@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import typer
@@ -28,25 +30,75 @@ _UsageError: Any = typer.BadParameter.__bases__[0]
 
 
 def configure(
-    path: Path | None, overrides: list[str], embedded: dict[str, Any], *, need_text: bool = True
+    path: Path | None,
+    overrides: list[str],
+    *,
+    recipe: str,
+    embedded: dict[str, Any],
+    own: Sequence[str],
+    needed: dict[str, str],
+    idle: Sequence[str],
+    defaults: dict[str, Any] | None = None,
+    need_text: bool = True,
 ) -> Config:
-    """A configuration from file and overrides; ``embedded`` where neither names a model, text or chats.
+    """A configuration from file and overrides; ``embedded`` where neither names anything of one's own.
 
     Args:
+        recipe: whose it is.
+        embedded: what the recipe does without anything of one's own.
+        own: keys, or beginnings of keys, that name something of one's own.
+        needed: what may not be missing then: key -> what to do about it.
+        idle: keys, or beginnings of keys, that the recipe does not read.
+        defaults: of this recipe, where they are others than the configuration's.
         need_text: False for a plan, which a model alone is enough for.
 
     Raises:
-        ConfigError: if some of one's own is named, but no text.
+        ConfigError: it is another recipe's, something is missing, or a key is set that would do nothing.
     """
-    config, nothing = load_config(path, overrides), Config()
-    if config.corpus.train:
+    base = {"recipe": recipe, **(defaults or {})}
+    config, nothing = load_config(path, overrides, defaults=base), load_config(None, (), defaults=base)
+    if config.recipe != recipe:
+        raise ConfigError(
+            f"recipe: {config.recipe}, and this is the recipe {recipe}",
+            fix=f"python -m fastvocab.recipes.{config.recipe}, or fastvocab run {path or '--config FILE'}",
+        )
+    set_keys = [
+        key for key, *_ in describe.rows() if describe.value(config, key) != describe.value(nothing, key)
+    ]
+    if unread := [key for key in set_keys if key.startswith(tuple(idle))]:
+        raise ConfigError(
+            f"{', '.join(unread)}: the recipe {recipe} does not read {'it' if len(unread) == 1 else 'them'}",
+            rule="a key that is set has an effect",
+            fix=f"leave {'it' if len(unread) == 1 else 'them'} out",
+        )
+    missing = [key for key in needed if not describe.value(config, key)]
+    if not missing or (not need_text and any(key.startswith(tuple(own)) for key in set_keys)):
         return config
-    own = (config.model, config.corpus, config.instruct.train, config.instruct.chat_vector)
-    if own != (nothing.model, nothing.corpus, (), None):
-        if not need_text:
-            return config
-        raise ConfigError("corpus.train is missing", fix="name your text: corpus.train='data/*.txt'")
-    return load_config(path, overrides, defaults=embedded)
+    if any(key.startswith(tuple(own)) for key in set_keys):
+        raise ConfigError(
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
+            fix="; ".join(needed[key] for key in missing),
+        )
+    return load_config(path, overrides, defaults=_merged(base, embedded))
+
+
+def _merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in more.items():
+        out[key] = (
+            _merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+        )
+    return out
+
+
+def named(recipe: str) -> ModuleType:
+    """The module of a recipe."""
+    return importlib.import_module(f"fastvocab.recipes.{recipe}")
+
+
+def recipe_of(path: Path | None, overrides: list[str]) -> ModuleType:
+    """The recipe that a configuration asks for, by its key ``recipe``; new_language where it does not say."""
+    return named(load_config(path, overrides).recipe)
 
 
 def main(

@@ -17,6 +17,7 @@ from fastvocab.corpus import provenance
 from fastvocab.corpus.packages import package_info
 from fastvocab.corpus.split import held_out
 from fastvocab.errors import DataError, ModelError
+from fastvocab.layout import Layout
 from fastvocab.model import reference
 from fastvocab.model.reference import Base
 from fastvocab.plan import bases
@@ -124,9 +125,16 @@ def chat(
     sources = config.instruct.replay if replay else config.instruct.train
     if not sources:
         return
-    for row in chat_reader.chat_rows(sources, dropped=dropped):
+    # replies in the language that is kept are ordinary ones
+    columns, reply = ({}, None) if replay else (config.instruct.columns, layout(config))
+    for row in chat_reader.chat_rows(sources, dropped=dropped, columns=columns, reply=reply):
         if held_out("\n".join(m["content"] for m in row["messages"]), _HELDOUT_CHAT) == heldout:
             yield row
+
+
+def layout(config: Config) -> Layout | None:
+    """How replies are laid out, where that is said."""
+    return Layout(config.instruct.reply) if config.instruct.reply else None
 
 
 def require_chat(config: Config, previous: Path) -> None:

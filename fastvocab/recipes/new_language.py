@@ -24,7 +24,12 @@ from fastvocab.train.instruct import template_text
 
 def configure(path: Path | None, overrides: list[str], *, need_text: bool = True) -> Config:
     """The configuration; the embedded default where nothing of one's own is given."""
-    return common.configure(path, overrides, EMBEDDED, need_text=need_text)
+    return common.configure(
+        path, overrides, recipe="new_language", embedded=EMBEDDED, need_text=need_text,
+        own=("model.", "corpus.", "instruct.train", "instruct.chat_vector"),
+        needed={"corpus.train": "name your text: corpus.train='data/*.txt'"},
+        idle=("corpus.items.", "tokenizer.items.", "evaluate.items."),
+    )  # fmt: skip
 
 
 def steps(run: Run) -> list[Step]:

@@ -59,11 +59,17 @@ def look(config: Config, *, gpu: str | None = None, measure: bool = False, fresh
     device = devices.find(gpu)
     # hashing 16 GB takes 12 s the first time: only a run that is there has something to compare with
     exists = (Path(config.runs).expanduser() / config.name).exists()
-    whole = exists and bool(config.corpus.train)
+    whole = exists and (config.recipe != "new_language" or bool(config.corpus.train))
     found = bases.find_base(config, fetch=False) if whole else bases.glance(config)
     settled, ahead = checks.check(config, found, device, room=False, fresh=fresh)
     if not measure:
         return Plan(settled, found, ahead)
+    if config.recipe != "new_language":
+        raise ConfigError(
+            f"--measure in the recipe {config.recipe}",
+            rule="it takes steps of pretraining on text",
+            fix="leave it out",
+        )
     if device.given:
         raise ConfigError("--measure takes steps on this machine", fix="leave --gpu out, or --measure")
     if found is None or ahead is None or not reference.is_whole(found):
@@ -95,7 +101,9 @@ def require_memory(config: Config, base: Base, extended: dict[str, Any], stage: 
     device = devices.find()
     own = replace(device, memory=device.memory + _own_memory(device))
     new = extended["tokens"] - extended["base_tokens"]
-    found = sizes.of(Architecture.read(base.config, base.folder), config.pretrain.lora, new, None)
+    full = getattr(config, stage).layers == "full"
+    architecture = Architecture.read(base.config, base.folder)
+    found = sizes.of(architecture, config.pretrain.lora, new, None, own_layers=full)
     require(config, replace(found, rows=extended["rows"]), own, stage)
 
 

@@ -4,9 +4,9 @@ They are added tokens: found in running text before anything is cut or merged, w
 right for them, and wrong for words (`fastvocab.tokenizer.merge`). Each gets its id in the model vocabulary as well, so
 that no reload numbers it anew.
 
-A byte-level decoder reads a token's characters as bytes where it can, which makes garbage of a tag such as ``<réfléchir>``
-(the library falls back to the text itself only where a character is no byte's). Each tag that is not its own spelling
-in the byte alphabet is therefore put into it on the way to the decoder.
+A byte-level decoder reads a token's characters as bytes where it can, which makes garbage of a tag such as
+``<réfléchir>`` (the library falls back to the text itself only where a character is no byte's). Each tag that is not its
+own spelling in the byte alphabet is therefore put into it on the way to the decoder.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
 
@@ -82,8 +83,8 @@ def add(source: Base, base: Base, tokens: Sequence[NamedToken], *, reuse: bool =
         reuse: put them in the place of reserved tokens, where there are enough in a row.
 
     Raises:
-        ModelError: a token is the beginning of one of the base's added tokens, or the other way round; or ``reuse``, and
-            the base has too few reserved tokens.
+        ModelError: a token is the beginning of one of the base's added tokens, or the other way round; or ``reuse``,
+            and the base has too few reserved tokens.
     """
     vocab, added = base.vocab, base.added
     known = {one.token: i for one in tokens if (i := _is_there(base, one.token)) is not None}
@@ -115,7 +116,9 @@ def add(source: Base, base: Base, tokens: Sequence[NamedToken], *, reuse: bool =
         for place, (one, old) in enumerate(zip(wanted, replaced))
     ]  # fmt: skip
     gone = {tag.replaces for tag in tags}
-    spec["added_tokens"] = [e for e in spec["added_tokens"] if e["content"] not in gone] + [_entry(t) for t in tags]
+    spec["added_tokens"] = [e for e in spec["added_tokens"] if e["content"] not in gone] + [
+        _entry(t) for t in tags
+    ]
     spec["added_tokens"].sort(key=lambda entry: entry["id"])
     kept = {token: i for token, i in vocab.items() if token not in gone}
     if tags:  # else nothing is touched, and added tokens alone keep their ids as they are
@@ -141,6 +144,14 @@ def _is_there(base: Base, token: str) -> int | None:
     if len(ids) == 1 and base.tokenizer.decode(ids, skip_special_tokens=False).strip() == token:
         return int(ids[0])
     return base.vocab.get(token) if base.kind is not Kind.BYTE_LEVEL else None
+
+
+def nearest(base: Base, token: str) -> list[str] | None:
+    """None where the base has ``token``, spelled so or as text that is one token; else tokens that are like it."""
+    every = base.vocab | base.added
+    if token in every or len(base.tokenizer.encode(token, add_special_tokens=False).ids) == 1:
+        return None
+    return get_close_matches(token, base.added, 3, 0.5) or get_close_matches(token, base.vocab, 3, 0.6)
 
 
 def _check_beginnings(base: Base, tokens: list[str]) -> None:

@@ -45,8 +45,8 @@ def build(
         replay: jsonl file of text that must keep its ids, beside what is built in.
 
     Returns:
-        The figures, as in ``merge.json``: ``named`` (each token with its id, how many tokens the base reads in its place,
-        whether it was there), ``new_tokens`` (rows that are added), ``proofs``.
+        The figures, as in ``merge.json``: ``named`` (each token with its id, how many tokens the base reads in its
+        place, whether it was there), ``new_tokens`` (rows that are added), ``proofs``.
 
     Raises:
         ModelError: the base cannot be extended, or a token cannot be one in it (`named.add`, `named.faults`).
@@ -127,7 +127,13 @@ def _prove(
     gone = {tag.replaces for tag in found.tags}
     before, after = source.vocab | source.added, extended.vocab | extended.added
     moved = [token for token, i in before.items() if token not in gone and after.get(token) != i]
-    lines = [*own, *samples.built_in(), *samples.other_scripts(frozenset()), *probes.mixed(frozenset()), *probes.spaces()]
+    lines = [
+        *own,
+        *samples.built_in(),
+        *samples.other_scripts(frozenset()),
+        *probes.mixed(frozenset()),
+        *probes.spaces(),
+    ]
     lines += [f"x {content} y{content}{content}z" for content in source.added if content not in gone]
     lines = [line for line in lines if not any(tag.token in line for tag in found.tags)]
     changed = [] if extended.merges != source.merges else differences(source, extended, lines)
@@ -137,7 +143,11 @@ def _prove(
     garbled = [line for line, a, b in zip(lines, *read) if a != b and not any(g and g in line for g in gone)]
     auto = folder.load_auto(extended.folder)
     return [
-        Proof("old_ids_identical", not moved, {"tokens": len(before), "moved": len(moved), "examples": moved[:EXAMPLES]}),
+        Proof(
+            "old_ids_identical",
+            not moved,
+            {"tokens": len(before), "moved": len(moved), "examples": moved[:EXAMPLES]},
+        ),
         Proof(
             "text_without_them_identical",
             not (changed or garbled),

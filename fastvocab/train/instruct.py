@@ -11,6 +11,7 @@ from typing import Any
 from fastvocab import console
 from fastvocab.config.models import InstructSection, LoraSection
 from fastvocab.errors import ConfigError, DataError
+from fastvocab.layout import Layout
 from fastvocab.model import backend, text
 from fastvocab.train import chat, stage
 from fastvocab.train.data import Data
@@ -173,6 +174,7 @@ def instruct(
     saves_folder: Path,
     seed: int,
     track: tuple[str, ...] = (),
+    lora: LoraSection | None = None,
 ) -> dict[str, Any]:
     """Tune ``previous`` on conversations and write the new checkpoint to ``folder``.
 
@@ -181,6 +183,9 @@ def instruct(
             reason.
         replay: the same in the language that the model knows; ``replay_share`` of all comes from it.
         heldout: conversations whose replies are measured on the way (`fastvocab.train.replies`).
+        lora: settings of the adapter, where ``previous`` has none; None for the defaults.
+
+    With ``section.reply`` the tokenizer of the checkpoint knows how replies are laid out (`Layout.response_template`).
 
     Returns:
         Figures of `stage.train`; ``data`` tells of the conversations (`chat.dataset`).
@@ -204,11 +209,28 @@ def instruct(
             console.say(
                 "  the base has no chat template and is given a plain one (### User: ... ### Assistant: ...)"
             )
+        if section.reply is not None:
+            tokenizer.response_template = Layout(section.reply).response_template(
+                _anchor(tokenizer, chosen or tokenizer.chat_template)
+            )
         return chosen
 
     return stage.train(
-        folder, stage="instruct", previous=previous, section=section, lora=LoraSection().model_dump(mode="json"),
+        folder, stage="instruct", previous=previous, section=section,
+        lora=(lora or LoraSection()).model_dump(mode="json"),
         prepare=prepare, block=section.max_length,
         key=key, saves_folder=saves_folder, seed=seed, track=track,
         template=template,
     )  # fmt: skip
+
+
+def _anchor(tokenizer: Any, template: str) -> str:
+    """What a prompt has right before a reply, by the template: the generation prompt; empty where there is none."""
+    asked = [{"role": "user", "content": "?"}]
+    without, prompt = (
+        tokenizer.apply_chat_template(
+            asked, chat_template=template, tokenize=False, add_generation_prompt=follows
+        )
+        for follows in (False, True)
+    )
+    return prompt[len(without) :] if prompt.startswith(without) else ""

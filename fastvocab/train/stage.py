@@ -84,6 +84,8 @@ def train(
     key = f"{key}:{backend.device()}"  # batch and optimizer are the device's: its saves are not another's
     resume = processes.share(saves.newest(saves_folder, key) if processes.is_main() else None)
     manifest = checkpoint.read(previous)
+    full = section.layers == "full"
+    lora = None if full else lora
     if manifest["lora"] and isinstance(section, PretrainSection):
         kept = own_adapter(section.lora, manifest["lora"])
         console.say(f"  the adapter of the checkpoint goes on (r={kept.r}, alpha={kept.alpha})")
@@ -97,6 +99,7 @@ def train(
             trainable=True,
             lora=lora,
             embeddings=section.embeddings,
+            full_layers=full,
             block=longest,
             seed=seed,
             gradient_checkpointing=recomputes(section),

@@ -8,8 +8,11 @@
 ``clone:TOKEN``, ``description``  from the rows of a token or a text that a person names (`named`)
 ``mean``, ``noisy_mean``, ``random``      the weak baselines (`means`)
 ``unsloth_mean``, ``unsloth_interpolation``   as ``add_new_tokens`` leaves them (`unsloth_own`)
+``item_text``, ``item_centroid``  of item tokens, from what comes with them (`fastvocab.items.starts`)
 ``auto``                          whichever of a few trains best over 50 steps (`choose`)
 ================================  ==============================================================================
+
+A token that was given a way of its own (``clone:TOKEN``, ``description:TEXT``, ``subtokens``) is started by that.
 
 Rows are worked out in float32 and written in the matrix's dtype; a head of its own gets rows as well. Old rows and
 padding are never touched.
@@ -17,6 +20,8 @@ padding are never touched.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from fastvocab.errors import ModelError
@@ -25,6 +30,7 @@ from fastvocab.model.initialise.calibration import calibrate, count
 from fastvocab.model.initialise.means import subtoken_mean
 from fastvocab.model.initialise.padding import silence
 from fastvocab.model.initialise.task import Method, Task
+from fastvocab.model.new_tokens import NewTokens
 
 __all__ = [
     "METHODS",
@@ -34,6 +40,7 @@ __all__ = [
     "check",
     "count",
     "reads_text",
+    "references",
     "silence",
     "spread",
     "start",
@@ -54,6 +61,8 @@ METHODS: dict[str, Method] = {
     "random": means.random,
     "unsloth_mean": unsloth_own.unsloth_mean,
     "unsloth_interpolation": unsloth_own.unsloth_interpolation,
+    "item_text": named.given,
+    "item_centroid": named.given,
 }
 
 #: Methods that read text of the new language.
@@ -79,8 +88,20 @@ def check(init: str, task: Task) -> None:
         named.reference_id(task)
     elif init not in METHODS:
         raise ModelError(f"init {init!r}", rule=f"one of auto, {', '.join(METHODS)}")
-    if init == "description" or task.descriptions:
+    if (init == "description" and not all(task.new.inits or [None])) or task.descriptions:
         named.described(task)
+    if init.startswith("item_") and task.rows is None:
+        raise ModelError(f"init {init}", rule="it is for item tokens", fix="use the recipe item_tokens")
+    wrong = []
+    for method, own in _own(task):
+        try:
+            if method == "clone":
+                named.reference_id(own)
+        except ModelError as error:
+            wrong.append(error)
+    if wrong:
+        first = wrong[0]
+        raise ModelError("; ".join(error.message for error in wrong), rule=first.rule, fix=first.fix)
 
 
 def start(init: str, model: Any, task: Task) -> dict[str, Any]:
@@ -95,12 +116,47 @@ def start(init: str, model: Any, task: Task) -> dict[str, Any]:
         table of the ``probe``.
     """
     figures: dict[str, Any] = {}
+    if not task.new.ids:
+        return {"init": "none", "initialise": {}}
+    if all(own := task.new.inits or [None]):  # nothing is left for it
+        figures["init"] = ", ".join(dict.fromkeys(str(one) for one in own))
+        figures["initialise"] = _start_own(model, task)
+        return figures
     if init == "auto":
         figures["probe"] = choose.rank(model, task, METHODS)
         init = figures["probe"]["methods"][0]["method"]
     figures["initialise"] = METHODS[init](model, task)
     figures["init"] = f"clone:{task.reference}" if init == "clone" else init
+    if task.new.own:
+        figures["initialise"] |= _start_own(model, task)
     return figures
+
+
+def _own(task: Task) -> Iterator[tuple[str, Task]]:
+    """Method and task of each token that was given a way of its own."""
+    for place, init in task.new.own.items():
+        method, _, said = init.partition(":")
+        alone = replace(task, new=task.new.one(place), reference=said, descriptions={})
+        if method == "description":
+            alone = replace(alone, descriptions={alone.new.texts[0] or alone.new.spellings[0]: said})
+        yield method, alone
+
+
+def _start_own(model: Any, task: Task) -> dict[str, Any]:
+    for method, alone in _own(task):
+        METHODS[method](model, alone)
+    names = task.new.spellings
+    return {"own": {names[place]: init for place, init in task.new.own.items()}}
+
+
+def references(new: NewTokens, base_tokenizer: Any) -> list[int | None]:
+    """Of each new token the base's token whose row it was cloned from, as an id; None for another start."""
+    task = Task(new, base_tokenizer, base_tokenizer)
+    out: list[int | None] = [None] * len(new.ids)
+    for place, (method, own) in zip(new.own, _own(task)):
+        if method == "clone":
+            out[place] = named.reference_id(own)
+    return out
 
 
 def spread(weight: Any, new_ids: range) -> dict[str, float]:

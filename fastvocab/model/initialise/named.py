@@ -69,6 +69,14 @@ def description(model: Any, task: Task) -> dict[str, Any]:
     return notes | {"described": len(found), "fallback": len(task.new.ids) - len(found)}
 
 
+def given(model: Any, task: Task) -> dict[str, Any]:
+    """Rows that come with the tokens: whoever made the tokens knows where they start."""
+    assert task.rows is not None, "checked before the model was loaded"
+    for weight in load.embedding_weights(model).values():
+        put(weight, task.new.ids, task.rows(weight, task))
+    return {}
+
+
 def described(task: Task) -> dict[int, str]:
     """Description by the place of its token among the new ones.
 

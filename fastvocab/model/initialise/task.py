@@ -28,6 +28,7 @@ class Task:
         calibration_bytes: of text of the new language, and half as much of the original, for `calibration.calibrate`.
         reference: the token whose row ``clone`` takes.
         descriptions: text of a new token -> what it means.
+        rows: gives the rows of the new tokens for a matrix (rows, width), where they come with the tokens.
     """
 
     new: NewTokens
@@ -39,6 +40,7 @@ class Task:
     calibration_bytes: int = 40_000
     reference: str = ""
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    rows: Callable[[Any, Task], Any] | None = None
 
     def pieces(self, given: Sequence[str], share: float = 1.0) -> list[list[int]]:
         """Token ids of ``calibration_bytes`` of a text, or of a share of that many, BOS first.
