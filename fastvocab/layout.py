@@ -109,19 +109,17 @@ class Layout:
         start: dict[str, Any] = {"start_anchor": anchor} if anchor else {"start_anchor_pattern": "^"}
         return {"version": 1, "defaults": {"role": "assistant"}, **start, "fields": fields}
 
-    @classmethod
-    def of_response_template(cls, template: Mapping[str, Any]) -> Layout | None:
-        """The layout that a ``response_template`` stands for; None for one of patterns, which is no layout."""
-        text = ""
-        for name, field in (template.get("fields") or {}).items():
-            begin, close = field.get("open", ""), field.get("close", "")
-            if not (isinstance(begin, str) and isinstance(close, str)) or "open_pattern" in field:
-                return None
-            text += f"{begin}{{{name}}}{close}"
-        try:
-            return cls(text)
-        except ValueError:
-            return None
+
+def outside(template: Mapping[str, Any], reply: str) -> str:
+    """What of a reply lies in no field of a ``response_template``, of its literal marks; empty where all is in place.
+
+    The template's own parser passes over such text.
+    """
+    for field in (template.get("fields") or {}).values():
+        begin, close = field.get("open"), field.get("close")
+        if isinstance(begin, str) and isinstance(close, str):
+            reply = re.sub(f"{re.escape(begin)}.*?{re.escape(close)}", "", reply, count=1, flags=re.DOTALL)
+    return reply.strip()
 
 
 def _joined(fields: Iterable[str], literals: list[str]) -> str:

@@ -57,10 +57,10 @@ def train(keys: list[str]) -> dict[str, dict[str, Any]]:
     """Figures of the recipe's stages up to pretraining."""
     from fastvocab.config import load
     from fastvocab.recipes import new_language
-    from fastvocab.recipes.embedded import EMBEDDED
+    from fastvocab.recipes.embedded import NEW_LANGUAGE
     from fastvocab.run import Run
 
-    run = Run(load(None, keys, defaults=EMBEDDED))
+    run = Run(load(None, keys, defaults=NEW_LANGUAGE.embedded))
     with run.open():
         records = run.execute(new_language.steps(run)[:4])
     return {name: record.figures for name, record in records.items()}
@@ -71,14 +71,14 @@ def measure(base: str, mode: str, runs: Path, more: list[str]) -> tuple[int, int
     from fastvocab.config import load
     from fastvocab.plan import device, memory, outlook, sizes
     from fastvocab.recipes import given
-    from fastvocab.recipes.embedded import EMBEDDED
+    from fastvocab.recipes.embedded import NEW_LANGUAGE
 
     keys = [
         f"runs={runs}", f"name={mode}", f"model.base={base}", f"pretrain.embeddings={mode}", "pretrain.steps=3",
         "pretrain.block=512", "pretrain.batch=2", "tokenizer.method=continued", "extend.init=subtokens", *more,
     ]  # fmt: skip
     figures = alone(train, keys)
-    config = load(None, keys, defaults=EMBEDDED)
+    config = load(None, keys, defaults=NEW_LANGUAGE.embedded)
     ahead = outlook.look(config, given.base(config), device.cpu())
     new = figures["extend"]["tokens"] - figures["extend"]["base_tokens"]
     found = sizes.of(ahead.architecture, config.pretrain.lora, new, ahead.tokens)

@@ -28,7 +28,7 @@ from bench_material import write_language
 from fastvocab import files
 from fastvocab.control.compare import EXTENDED, Spent
 from fastvocab.outcome import ARMS
-from fastvocab.recipes.embedded import EMBEDDED
+from fastvocab.recipes.embedded import NEW_LANGUAGE
 from fastvocab.run import read_records
 
 Figures = dict[str, Any]
@@ -42,7 +42,7 @@ SETTINGS = [
 #: Tokens and training as in the recipe's own default, which is made for so small a model and so short a time.
 SETTINGS += [
     f"{section}.{key}={value}" for section in ("tokenizer", "extend", "pretrain")
-    for key, value in EMBEDDED[section].items() if key not in ("minutes", "save_minutes")
+    for key, value in NEW_LANGUAGE.embedded[section].items() if key not in ("minutes", "save_minutes")
 ]  # fmt: skip
 #: One step of training: all that comes before and around it is what is measured.
 PREPARATION = ["pretrain.steps=1", "pretrain.evaluations=0", "evaluate.heldout_bytes=1000",

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from fastvocab.config.models import Config
+from fastvocab.recipes.embedded import NEW_LANGUAGE
 
 TARGET = Path(__file__).parents[1] / "recipes" / "new_language.yaml"
 
@@ -41,6 +42,8 @@ def lines(model: type[BaseModel], prefix: str = "", indent: int = 0) -> list[str
     space = " " * indent
     for name, field in model.model_fields.items():
         kind, key = field.annotation, prefix + name
+        if f"{key}.".startswith(NEW_LANGUAGE.idle) or key == "recipe":
+            continue
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             out += ["", f"{space}# {(kind.__doc__ or '').strip()}", f"{space}{name}:"]
             out += lines(kind, key + ".", indent + 2)

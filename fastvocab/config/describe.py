@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -29,10 +30,16 @@ def value(config: Config, key: str) -> Any:
     return found
 
 
-def text() -> str:
-    """One paragraph a key, as typer's help wants it (blank lines keep paragraphs apart)."""
+def text(idle: Sequence[str] = ()) -> str:
+    """One paragraph a key, as typer's help wants it (blank lines keep paragraphs apart).
+
+    Args:
+        idle: keys, or beginnings of keys, that a recipe does not read.
+    """
     lines = []
     for key, default, help_text in rows():
+        if key.startswith(tuple(idle)):
+            continue
         shown = "" if default is None or default == () else f" [{_plain(default)}]"
         lines.append(f"{key}{shown}: {help_text}")
     return "Keys (key=value):\n\n" + "\n\n".join(lines)

@@ -220,15 +220,6 @@ class ItemCodesSection(Section):
 class TokenizerSection(Section):
     """The new tokens."""
 
-    tokens: Annotated[
-        tuple[NamedToken, ...], BeforeValidator(_tokens), AfterValidator(_no_part_of_another)
-    ] = ()
-    """Tokens to add by name, as a list: texts, or {token, special, init}. Plain ones unless special is true. In the recipe special_tokens these alone are added, elsewhere they come beside those that are learnt."""
-    reuse_reserved: bool = False
-    """Put tokens named in tokenizer.tokens in the place of reserved tokens of the base (<|reserved_special_token_0|>, <unused0>...), where it has as many in a row, so that no row is added."""
-    items: ItemCodesSection = ItemCodesSection()
-    """Codes of items."""
-
     new_tokens: Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)] = "auto"
     """How many tokens to add; auto adds thousands as long as they pay. Each is one row in the embedding matrix (and one in the head, where it is separate)."""
     method: Literal["auto", "continued", "sentencepiece"] = "auto"
@@ -239,6 +230,14 @@ class TokenizerSection(Section):
     """Whether the base's regex may be changed for the target script where it cuts words: where that takes off 2% of the tokens a word needs (auto), wherever it takes off anything (repair), or never (keep). Other programs may know a regex by name only: llama.cpp does."""
     sample_mb: Annotated[float, Field(gt=0)] = 20
     """Text that tokens are learnt from, in megabytes, drawn evenly from corpus.train."""
+    tokens: Annotated[
+        tuple[NamedToken, ...], BeforeValidator(_tokens), AfterValidator(_no_part_of_another)
+    ] = ()
+    """Tokens to add by name, as a list: texts, or {token, special, init}. Plain ones unless special is true. In the recipe special_tokens these alone are added, elsewhere they come beside those that are learnt."""
+    reuse_reserved: bool = False
+    """Put tokens named in tokenizer.tokens in the place of reserved tokens of the base (<|reserved_special_token_0|>, <unused0>...), where it has as many in a row, so that no row is added."""
+    items: ItemCodesSection = ItemCodesSection()
+    """Codes of items."""
 
 
 class ExtendSection(Section):

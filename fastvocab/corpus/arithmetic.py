@@ -1,8 +1,8 @@
 """Word problems whose reasoning is written by a program: honest, checkable, as many as are wanted.
 
 Each has an ``instruction``, the ``reasoning`` step by step, and the ``output``, a whole number that the steps lead to.
-As ``package:fastvocab/arithmetic`` they are the default data of the recipe special_tokens, where held-out questions tell
-whether a model writes its tags, and whether what it writes between them is right.
+As ``package:fastvocab/arithmetic`` they are the default data of the recipe special_tokens, where held-out questions
+tell whether a model writes its tags, and whether what it writes between them is right.
 """
 
 from __future__ import annotations

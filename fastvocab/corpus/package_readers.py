@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from fastvocab.corpus import streams
 from fastvocab.corpus.arithmetic import problems
 from fastvocab.corpus.items import Display, Document, Row, names
 from fastvocab.errors import DataError
@@ -139,6 +138,7 @@ def _recbole_file(root: Path, part: str) -> Path:
 
 def _recbole(root: Path, part: str, display: Display | None) -> Iterator[Row]:
     """Rows of an atomic file: fields of the type float are numbers, all others are strings."""
+    from fastvocab.corpus import streams
     from fastvocab.corpus.sources import Source
 
     header: list[tuple[str, str]] = []

@@ -117,6 +117,8 @@ def _parse(source: str) -> tuple[str, str]:
             fix="known: "
             + names([f"{PREFIX}{known}" for known, p in _PACKAGES.items() if p.holds != "a model"]),
         )
+    if part and _PACKAGES[name].holds == "a model":
+        return name, part.lower()
     if part and (name not in READERS or not READERS[name].parts):
         raise DataError(f"{source} has a part after '/'", fix=f"write {PREFIX}{name}")
     return name, part.lower()

@@ -8,6 +8,7 @@ for both (a paired bootstrap): what makes a document hard is hard for both, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -41,6 +42,13 @@ def ratio(above: Sequence[float], below: Sequence[float], *, seed: int) -> tuple
         found.append(top[drawn].sum(1) / bottom[drawn].sum(1))
     low, high = np.percentile(np.concatenate(found), [2.5, 97.5])
     return float(low), float(high)
+
+
+def share(successes: int, count: int) -> tuple[float, float]:
+    """95% interval of a share (Wilson 1927), which the bootstrap gets wrong where all succeed, or none."""
+    z = NormalDist().inv_cdf(0.975)
+    middle, within = successes + z * z / 2, z * (successes * (count - successes) / count + z * z / 4) ** 0.5
+    return max(0.0, (middle - within) / (count + z * z)), min(1.0, (middle + within) / (count + z * z))
 
 
 def compared(ours: Sequence[float], other: Sequence[float], *, seed: int) -> dict[str, float]:

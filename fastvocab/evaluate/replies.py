@@ -37,22 +37,15 @@ class Questions:
         return "output" if "output" in self.layout.fields else self.layout.fields[-1]
 
 
-def measure(
-    model: Any,
-    tok: Any,
-    asked: Questions,
-    *,
-    layout: Layout | None = None,
-    seed: int,
-) -> dict[str, Any]:
+def measure(model: Any, tok: Any, asked: Questions, *, layout: Layout | None = None) -> dict[str, Any]:
     """Let a model reply, and read its replies.
 
     Args:
         layout: of this model's replies, where it was taught another one than the questions have.
 
     Returns:
-        ``questions``; ``well_formed`` and ``right`` as shares of them, each with its 95% ``..._interval`` over
-        questions (`intervals.ratio`); ``cut``, replies that were longer than allowed; ``examples`` of prompt and reply. A reply
+        ``questions``; ``well_formed`` and ``right`` as shares of them, each with its 95% ``..._interval``
+        (`intervals.share`); ``cut``, replies that were longer than allowed; ``examples`` of prompt and reply. A reply
         is right if it is well-formed and its answer is the expected one, spaces and a full stop at the end aside.
     """
     layout = layout or asked.layout
@@ -68,19 +61,18 @@ def measure(
     by_place = dict(zip(order, generation.decode(tok, written, keep=True)))
     lengths = dict(zip(order, map(len, written)))
     texts = [by_place[place].strip() for place in range(len(prompts))]
-    well, right = [], []
+    well, right = 0, 0
     for conversation, text in zip(asked.conversations, texts):
         read, wanted = layout.read(text), asked.layout.read(conversation[-1]["content"])
         assert wanted is not None, "rows that are not laid out so are left out"
-        well.append(float(read is not None))
-        right.append(float(read is not None and _same(read[asked.answer], wanted[asked.answer])))
-    ones = [1.0] * len(texts)
+        well += read is not None
+        right += read is not None and _same(read[asked.answer], wanted[asked.answer])
     return {
         "questions": len(texts),
-        "well_formed": sum(well) / len(well),
-        "well_formed_interval": list(intervals.ratio(well, ones, seed=seed)),
-        "right": sum(right) / len(right),
-        "right_interval": list(intervals.ratio(right, ones, seed=seed)),
+        "well_formed": well / len(texts),
+        "well_formed_interval": list(intervals.share(well, len(texts))),
+        "right": right / len(texts),
+        "right_interval": list(intervals.share(right, len(texts))),
         "cut": sum(length >= asked.tokens for length in lengths.values()),
         "examples": [
             {"prompt": conversation[-2]["content"], "text": text, "expected": conversation[-1]["content"]}

@@ -71,7 +71,7 @@ def evaluate(
             point["tags"] = tags.measure(at.model, at.tokenizer, extended=extended)
         if replies is not None and replies.conversations and at.name not in ("extend", "pretrain"):
             own = untagged if at.name == "control" else None
-            point["replies"] = measure_replies(at.model, at.tokenizer, replies, layout=own, seed=seed)
+            point["replies"] = measure_replies(at.model, at.tokenizer, replies, layout=own)
         point["seconds"] = at.seconds()
         out["points"][at.name] = point
         console.say(f"  {at.name}: {_in_words(point)}")

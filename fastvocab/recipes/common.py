@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from fastvocab.model import backend
 from fastvocab.plan import bases, checks
 from fastvocab.plan import device as devices
 from fastvocab.recipes import given, planning
+from fastvocab.recipes.embedded import Defaults
 from fastvocab.run import Record, Run, Step
 
 _STOPPED = "stopped; nothing finished is lost: type the same command again"
@@ -29,33 +31,17 @@ _STOPPED = "stopped; nothing finished is lost: type the same command again"
 _UsageError: Any = typer.BadParameter.__bases__[0]
 
 
-def configure(
-    path: Path | None,
-    overrides: list[str],
-    *,
-    recipe: str,
-    embedded: dict[str, Any],
-    own: Sequence[str],
-    needed: dict[str, str],
-    idle: Sequence[str],
-    defaults: dict[str, Any] | None = None,
-    need_text: bool = True,
-) -> Config:
-    """A configuration from file and overrides; ``embedded`` where neither names anything of one's own.
+def configure(path: Path | None, overrides: list[str], own: Defaults, *, need_text: bool = True) -> Config:
+    """A configuration from file and overrides; the embedded one where neither names anything of one's own.
 
     Args:
-        recipe: whose it is.
-        embedded: what the recipe does without anything of one's own.
-        own: keys, or beginnings of keys, that name something of one's own.
-        needed: what may not be missing then: key -> what to do about it.
-        idle: keys, or beginnings of keys, that the recipe does not read.
-        defaults: of this recipe, where they are others than the configuration's.
+        own: the recipe's side of it.
         need_text: False for a plan, which a model alone is enough for.
 
     Raises:
         ConfigError: it is another recipe's, something is missing, or a key is set that would do nothing.
     """
-    base = {"recipe": recipe, **(defaults or {})}
+    recipe, base = own.recipe, {"recipe": own.recipe, **own.always}
     config, nothing = load_config(path, overrides, defaults=base), load_config(None, (), defaults=base)
     if config.recipe != recipe:
         raise ConfigError(
@@ -65,21 +51,21 @@ def configure(
     set_keys = [
         key for key, *_ in describe.rows() if describe.value(config, key) != describe.value(nothing, key)
     ]
-    if unread := [key for key in set_keys if key.startswith(tuple(idle))]:
+    if unread := [key for key in set_keys if key.startswith(own.idle)]:
         raise ConfigError(
             f"{', '.join(unread)}: the recipe {recipe} does not read {'it' if len(unread) == 1 else 'them'}",
             rule="a key that is set has an effect",
             fix=f"leave {'it' if len(unread) == 1 else 'them'} out",
         )
-    missing = [key for key in needed if not describe.value(config, key)]
-    if not missing or (not need_text and any(key.startswith(tuple(own)) for key in set_keys)):
+    missing = [key for key in own.needed if not describe.value(config, key)]
+    if not missing or (not need_text and any(key.startswith(own.own) for key in set_keys)):
         return config
-    if any(key.startswith(tuple(own)) for key in set_keys):
+    if any(key.startswith(own.own) for key in set_keys):
         raise ConfigError(
             f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing",
-            fix="; ".join(needed[key] for key in missing),
+            fix="; ".join(own.needed[key] for key in missing),
         )
-    return load_config(path, overrides, defaults=_merged(base, embedded))
+    return load_config(path, overrides, defaults=_merged(base, own.embedded))
 
 
 def _merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -102,17 +88,25 @@ def recipe_of(path: Path | None, overrides: list[str]) -> ModuleType:
 
 
 def main(
-    arguments: Sequence[str],
+    arguments: Sequence[str] | None,
     usage: str,
     configure: Callable[[Path | None, list[str]], Config],
     steps: Callable[[Run], list[Step]],
+    idle: Sequence[str] = (),
 ) -> int:
-    """Parse, plan, run, and say what came of it; every user error becomes a message and an exit code."""
+    """Parse, plan, run, and say what came of it; every user error becomes a message and an exit code.
+
+    Args:
+        arguments: None for those of the process.
+        usage: the recipe's docstring.
+        idle: keys that it does not read, and so does not explain.
+    """
+    typed = sys.argv[1:] if arguments is None else arguments
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
     @app.command(
         help=_verbatim(usage),
-        epilog=describe.text(),
+        epilog=describe.text(idle),
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     )
     def recipe(
@@ -133,7 +127,7 @@ def main(
         run = Run(configure(config, context.args))
         execute(run, steps, dry_run=dry_run, fresh=fresh, resume=resume)
 
-    return guarded(lambda: app(args=list(arguments), standalone_mode=False))
+    return guarded(lambda: app(args=list(typed), standalone_mode=False))
 
 
 def _verbatim(usage: str) -> str:

@@ -65,6 +65,8 @@ def tokenizer_settings(config: Config) -> dict[str, Any]:
         "max_bytes": int(section.sample_mb * 1e6),
         "config": base(config).config,
         "training_tokens": training_tokens(config) if auto else None,
+        "tokens": section.tokens,
+        "reuse_reserved": section.reuse_reserved,
     }
 
 
@@ -191,6 +193,14 @@ def _chat_model(config: Config) -> list[dict[str, Any]]:
     size = sum(path.stat().st_size for path in chat.folder.glob("*.safetensors"))
     weights = {"path": chat.name, "bytes": size, "sha256": chat.fingerprint, "role": "chat_vector"}
     return [weights, *tokenizer_files(chat, "chat_vector")]
+
+
+def item_sources(config: Config) -> Callable[[], list[dict[str, Any]]]:
+    """Files that the codes of items are made from, where the configuration names any, as a stage's sources."""
+    section = config.tokenizer.items
+    own = [section.codes] if section.codes else []
+    own += [section.vectors] if section.vectors not in ("cooccurrence", "text") else []
+    return lambda: [{**entry, "role": "items"} for name in own for entry in provenance.describe(name)]
 
 
 def step(

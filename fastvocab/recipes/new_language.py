@@ -17,19 +17,14 @@ from fastvocab.config import Config
 from fastvocab.config.models import TrainSection
 from fastvocab.plan import bases
 from fastvocab.recipes import common, given, planning
-from fastvocab.recipes.embedded import EMBEDDED
+from fastvocab.recipes.embedded import NEW_LANGUAGE
 from fastvocab.run import Context, Run, Step
 from fastvocab.train.instruct import template_text
 
 
 def configure(path: Path | None, overrides: list[str], *, need_text: bool = True) -> Config:
     """The configuration; the embedded default where nothing of one's own is given."""
-    return common.configure(
-        path, overrides, recipe="new_language", embedded=EMBEDDED, need_text=need_text,
-        own=("model.", "corpus.", "instruct.train", "instruct.chat_vector"),
-        needed={"corpus.train": "name your text: corpus.train='data/*.txt'"},
-        idle=("corpus.items.", "tokenizer.items.", "evaluate.items."),
-    )  # fmt: skip
+    return common.configure(path, overrides, NEW_LANGUAGE, need_text=need_text)
 
 
 def steps(run: Run) -> list[Step]:
@@ -40,7 +35,7 @@ def steps(run: Run) -> list[Step]:
     def corpus(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.corpus.stage import build
 
-        return build(folder, **config.corpus.model_dump(), saves=context.saves)
+        return build(folder, **config.corpus.model_dump(exclude={"items"}), saves=context.saves)
 
     def tokenizer(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.model.backend import unsloth
@@ -148,7 +143,7 @@ def steps(run: Run) -> list[Step]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run it from a command line; returns the exit code."""
-    return common.main(sys.argv[1:] if arguments is None else arguments, __doc__ or "", configure, steps)
+    return common.main(arguments, __doc__ or "", configure, steps, NEW_LANGUAGE.idle)
 
 
 if __name__ == "__main__":

@@ -16,49 +16,13 @@ from typing import Any
 
 from fastvocab.config import Config
 from fastvocab.recipes import common, given, planning
+from fastvocab.recipes.embedded import SPECIAL_TOKENS
 from fastvocab.run import Context, Run, Step
-
-#: Rows that were added last have everything to learn; four tokens have no text to count.
-DEFAULTS: dict[str, Any] = {
-    "extend": {"init": "subtokens"},
-    "instruct": {"embeddings": "new_rows", "new_rows_learning_rate": None},
-}
-_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-#: The embedded default, sized for two CPU cores and five minutes.
-EMBEDDED: dict[str, Any] = {
-    "name": "smollm2-tags",
-    "tokenizer": {"tokens": [{"token": tag, "init": "clone:<|im_start|>"} for tag in _TAGS]},
-    "instruct": {
-        "train": "package:fastvocab/arithmetic",
-        "reply": "<think>{reasoning}</think><answer>{output}</answer>",
-        "minutes": 1.1,
-        "max_length": 192,
-        "batch": 4,
-        "learning_rate": 1e-3,
-        "evaluations": 0,
-        "save_minutes": 1,
-    },
-    "evaluate": {"control": True, "questions": 50, "reply_tokens": 80},
-}
 
 
 def configure(path: Path | None, overrides: list[str], *, need_text: bool = True) -> Config:
     """The configuration; the embedded default where nothing of one's own is given."""
-    return common.configure(
-        path, overrides, recipe="special_tokens", embedded=EMBEDDED, defaults=DEFAULTS, need_text=need_text,
-        own=("model.", "tokenizer.tokens", "instruct.train"),
-        needed={
-            "tokenizer.tokens": "name your tokens: tokenizer.tokens='[\"<think>\", \"</think>\"]'",
-            "instruct.train": "name conversations that use them: instruct.train=FILE",
-        },
-        idle=(
-            "corpus.", "tokenizer.new_tokens", "tokenizer.method", "tokenizer.sentencepiece", "tokenizer.pretokenizer",
-            "tokenizer.sample_mb", "tokenizer.items.", "extend.calibration_bytes", "instruct.chat_vector",
-            *(f"pretrain.{key}" for key in type(Config().pretrain).model_fields if key != "lora"),
-            "evaluate.heldout_bytes", "evaluate.replay_bytes", "evaluate.piece_bytes", "evaluate.prompts",
-            "evaluate.sample_tokens", "evaluate.items.",
-        ),
-    )  # fmt: skip
+    return common.configure(path, overrides, SPECIAL_TOKENS, need_text=need_text)
 
 
 def steps(run: Run) -> list[Step]:
@@ -138,7 +102,7 @@ def steps(run: Run) -> list[Step]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run it from a command line; returns the exit code."""
-    return common.main(sys.argv[1:] if arguments is None else arguments, __doc__ or "", configure, steps)
+    return common.main(arguments, __doc__ or "", configure, steps, SPECIAL_TOKENS.idle)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ right for them, and wrong for words (`fastvocab.tokenizer.merge`). Each gets its
 that no reload numbers it anew.
 
 A byte-level decoder reads a token's characters as bytes where it can, which makes garbage of a tag such as
-``<réfléchir>`` (the library falls back to the text itself only where a character is no byte's). Each tag that is not its
-own spelling in the byte alphabet is therefore put into it on the way to the decoder.
+``<réfléchir>`` (the library falls back to the text itself only where a character is no byte's). Each tag that is not
+its own spelling in the byte alphabet is therefore put into it on the way to the decoder.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import json
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import islice
@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fastvocab import files
+from fastvocab.config.models import NamedToken
 from fastvocab.console import say, warn
 from fastvocab.errors import DataError
 from fastvocab.tokenizer import base as bases
-from fastvocab.tokenizer import folder, summary, verify
+from fastvocab.tokenizer import folder, named_stage, summary, verify
 from fastvocab.tokenizer.base import Base
 from fastvocab.tokenizer.find import Method, Request, find
 from fastvocab.tokenizer.guard import Guard, protectable
@@ -54,6 +55,8 @@ def build(
     seed: int = 0,
     threads: int = 2,
     max_bytes: int = 20_000_000,
+    tokens: Sequence[NamedToken] = (),
+    reuse_reserved: bool = False,
 ) -> dict[str, Any]:
     """Extend a base tokenizer with tokens learnt from a text, prove it, and measure it.
 
@@ -78,6 +81,7 @@ def build(
         seed: draws the training sample.
         threads: threads for training.
         max_bytes: size of the training sample, UTF-8.
+        tokens, reuse_reserved: tokens to add by name beside those that are learnt (`named_stage`).
 
     Returns:
         The figures, as in ``merge.json``.
@@ -197,6 +201,12 @@ def build(
         },
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
+    if tokens:
+        added = named_stage.add_to(source, out, tokens, loaded, reuse=reuse_reserved)
+        figures["proofs"] += [
+            proof for proof in added["proofs"] if proof["name"].endswith(("found", "identical"))
+        ]
+        figures |= {"named": added["named"], "new_size": figures["new_size"] + added["new_tokens"]}
     files.write_json(out / "merge.json", figures)
     return figures
 

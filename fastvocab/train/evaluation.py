@@ -128,6 +128,25 @@ def is_exhausted(state: Any, patience: int | None) -> bool:
     return sum(entry["step"] > state.best_global_step for entry in entries(state.log_history)) >= patience
 
 
+def judge(budget: Any, state: Any, control: Any, found: float, patience: int) -> None:
+    """Save where an evaluation was the best, and stop where ``patience`` of them were not.
+
+    Args:
+        found: what it found; lower is better.
+    """
+    if state.best_metric is None or found < state.best_metric:
+        state.best_metric, state.best_global_step = found, state.global_step
+        # where training ends here anyway, the checkpoint that the stage writes is this one
+        if not control.should_training_stop and state.global_step < budget.steps:
+            control.should_save = True
+    elif is_exhausted(state, patience):
+        control.should_training_stop = True
+        console.say(
+            f"pretrain: stopped, as {patience} evaluations were no better than that of step "
+            f"{state.best_global_step}"
+        )
+
+
 def _size(pieces: Sequence[str]) -> int:
     return sum(len(piece.encode("utf-8")) for piece in pieces)
 
@@ -254,19 +273,6 @@ def evaluator(trainer: Any, tokenizer: Any, watched: Watched, section: PretrainS
                 shown += f"; counts alone {entry[COUNTS]:.3f}"
             console.say(f"  step {state.global_step}: {entry[TARGET]:.3f} bits per byte{shown}")
             if section.patience is not None:
-                self._judge(state, control, entry[TARGET], section.patience)
-
-        def _judge(self, state: Any, control: Any, found: float, patience: int) -> None:
-            if state.best_metric is None or found < state.best_metric:
-                state.best_metric, state.best_global_step = found, state.global_step
-                # where training ends here anyway, the checkpoint that the stage writes is this one
-                if not control.should_training_stop and state.global_step < budget.steps:
-                    control.should_save = True
-            elif is_exhausted(state, patience):
-                control.should_training_stop = True
-                console.say(
-                    f"pretrain: stopped, as {patience} evaluations were no better than that of step "
-                    f"{state.best_global_step}"
-                )
+                judge(budget, state, control, entry[TARGET], section.patience)
 
     return Evaluator()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastvocab import console, files, processes
-from fastvocab.config.models import InstructSection, PretrainSection, TrainSection
+from fastvocab.config.models import PretrainSection, TrainSection
 from fastvocab.errors import Stopped
 from fastvocab.model import backend
 from fastvocab.train import callbacks, evaluation, replies, saves, trainer
@@ -86,7 +86,7 @@ def fit(
         if watched is not None:
             run.add_callback(evaluation.evaluator(run, tokenizer, watched, section))
             run.lead = 1.0 if watched.is_enough else None
-    if isinstance(section, InstructSection) and section.evaluations and job.data.heldout:
+    if section.evaluations and job.data.heldout:
         run.add_callback(replies.evaluator(run, tokenizer, section))
     if resume:
         console.say(

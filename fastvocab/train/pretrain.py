@@ -11,13 +11,15 @@ from fastvocab.config.models import PretrainSection
 from fastvocab.errors import ConfigError
 from fastvocab.train import blocks, budget, evaluation, stage
 from fastvocab.train.data import Data
+from fastvocab.train.sequences import Sequences
 
 
 def pretrain(
     folder: Path,
     *,
     previous: Path,
-    corpus: Path,
+    corpus: Path | None = None,
+    sequences: Sequences | None = None,
     section: PretrainSection,
     key: str,
     saves_folder: Path,
@@ -27,6 +29,9 @@ def pretrain(
     """Train the checkpoint ``previous`` on ``corpus`` (train.jsonl, replay.jsonl) and write the new one to ``folder``.
 
     Its heldout.jsonl and replay_heldout.jsonl are for evaluations on the way (`fastvocab.train.evaluation`).
+
+    Args:
+        sequences: rows of token ids in place of a corpus; on the way the loss of the held-out ones is measured.
 
     Returns:
         Figures of `stage.train`; ``data`` tells of the blocks, ``evaluated_apart`` whether the evaluations on the way
@@ -54,7 +59,7 @@ def pretrain(
             )
             counted = False
         return blocks.prepare(
-            corpus,
+            text,
             tokenizer,
             block=section.block,
             replay_share=section.replay,
@@ -63,7 +68,17 @@ def pretrain(
             counted=counted,
         )
 
-    watched = evaluation.read(corpus, section)
+    if sequences is not None:
+        given = sequences
+        figures = stage.train(
+            folder, stage="pretrain", previous=previous, section=section,
+            lora=section.lora.model_dump(mode="json"), prepare=lambda *_: given.data(), block=section.block,
+            key=key, saves_folder=saves_folder, seed=seed, track=track,
+        )  # fmt: skip
+        return {**figures, "evaluated_apart": True if given.heldout else None}
+    assert corpus is not None, "a corpus, or sequences"
+    text = corpus
+    watched = evaluation.read(text, section)
     figures = stage.train(
         folder, stage="pretrain", previous=previous, section=section,
         lora=section.lora.model_dump(mode="json"), prepare=prepare, block=section.block,

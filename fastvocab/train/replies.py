@@ -1,4 +1,4 @@
-"""On the way of instruction tuning: the loss of held-out replies, and what the model itself replies."""
+"""On the way, where held-out rows are of the training's own kind: their loss, and what the model itself replies."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from fastvocab import console, processes
-from fastvocab.config.models import InstructSection
+from fastvocab.config.models import InstructSection, PretrainSection, TrainSection
 from fastvocab.model import generation
 from fastvocab.model.nats import nats
 from fastvocab.train import evaluation
@@ -22,14 +22,17 @@ SAMPLES = "samples"
 _REPLIES, _LEAST_SECONDS = 2, 1.0
 
 
-def evaluator(trainer: Any, tokenizer: Any, section: InstructSection) -> Any:
+def evaluator(trainer: Any, tokenizer: Any, section: TrainSection) -> Any:
     """The callback that measures ``trainer.job.data.heldout``, as often and as much of it as ``section`` allows.
 
     All evaluations read the same conversations, the first so many, so that they compare.
     """
     from transformers import TrainerCallback
 
-    rows, budget = trainer.job.data.heldout, trainer.job.budget
+    rows, budget, kind = trainer.job.data.heldout, trainer.job.budget, trainer.job.data.kind
+    what = "replies" if kind == "conversation" else f"{kind}s"
+    patience = section.patience if isinstance(section, PretrainSection) else None
+    sample_tokens = section.sample_tokens if isinstance(section, InstructSection) else 0
     counted = [[label != IGNORED for label in row["labels"]] for row in rows]
 
     class Replies(TrainerCallback):
@@ -79,8 +82,10 @@ def evaluator(trainer: Any, tokenizer: Any, section: InstructSection) -> Any:
             entry["seconds_evaluating"] = round(time.monotonic() - began, 2)
             evaluation.log_entry(trainer, entry, control)
             console.say(
-                f"  step {state.global_step}: {loss:.3f} is the loss of held-out replies ({count} read)"
+                f"  step {state.global_step}: {loss:.3f} is the loss of held-out {what} ({count} read)"
             )
+            if patience is not None:
+                evaluation.judge(budget, state, control, loss, patience)
             if written:
                 # past the trackers, which take numbers
                 state.log_history[-1][SAMPLES] = written
@@ -90,14 +95,14 @@ def evaluator(trainer: Any, tokenizer: Any, section: InstructSection) -> Any:
             """Replies to the first held-out conversations, each up to the first reply in it."""
             whole = budget.seconds() / budget.fraction(state.global_step)
             allowed = section.evaluation_share * whole / section.evaluations
-            if allowed < _LEAST_SECONDS or not section.sample_tokens:
+            if allowed < _LEAST_SECONDS or not sample_tokens:
                 return []
             known = getattr(trainer.model.config.get_text_config(), "max_position_embeddings", None)
-            room = (known or math.inf) - section.sample_tokens  # beyond it unsloth's GPU classes refuse
+            room = (known or math.inf) - sample_tokens  # beyond it unsloth's GPU classes refuse
             ends = [own.index(True) for own in counted[:_REPLIES]]
             asked = [row["input_ids"][:end] for row, end in zip(rows, ends) if 0 < end <= room]
             written = generation.continuations(
-                trainer.model, tokenizer, asked, max_new_tokens=section.sample_tokens, max_seconds=allowed
+                trainer.model, tokenizer, asked, max_new_tokens=sample_tokens, max_seconds=allowed
             )
             texts = [generation.decode(tokenizer, ids) for ids in (asked, written)]
             return [

@@ -1,13 +1,23 @@
 """What ships in packages is found without importing it, once, with its licence."""
 
+import importlib.machinery
 import importlib.metadata
+import importlib.util
 import pydoc
 import sys
 from collections import Counter
+from pathlib import Path
 from pydoc_data.topics import topics
+
+import pytest
 
 from fastvocab.corpus.packages import package_info
 from fastvocab.corpus.read import documents, rows, total_bytes
+from fastvocab.errors import DataError, DependencyError
+
+recbole_there = pytest.mark.skipif(
+    not importlib.util.find_spec("recbole"), reason="recbole is not installed (--no-deps)"
+)
 
 
 def test_ua_gec_gives_each_document_once() -> None:
@@ -75,3 +85,72 @@ def test_a_record_names_version_and_language() -> None:
     assert record["version"] == importlib.metadata.version("chatterbot-corpus")
     assert record["language"] == "uk"
     assert package_info("package:pydoc-topics")["version"].startswith("Python 3.")
+
+
+@recbole_there
+def test_movielens_is_read_without_importing_recbole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "recbole", raising=False)
+    read: list[int] = []
+    found = [row.fields for row in rows("package:recbole/ml-100K", display=read.append)]
+    assert len(found) == 100_000 and sum(read) == total_bytes("package:recbole/ml-100k")
+    # the counts that GroupLens states for ml-100k: 943 users, 1,682 items, ratings from 1 to 5
+    assert len({row["user_id"] for row in found}) == 943 and len({row["item_id"] for row in found}) == 1682
+    assert {row["rating"] for row in found} == {1, 2, 3, 4, 5}
+    # the first line of u.data of the original
+    assert found[0] == {"user_id": "196", "item_id": "242", "rating": 3, "timestamp": 881250949}
+    items = {row.fields["item_id"]: row for row in rows("package:recbole/ml-100k/items")}
+    assert len(items) == 1682 and items["1"].source == "package:recbole/ml-100k/items:2"
+    assert items["1"].fields["movie_title"] == "Toy Story" and items["1"].fields["release_year"] == "1995"
+    assert items["543"].fields["movie_title"] == "Misérables, Les"
+    assert "recbole" not in sys.modules
+
+
+@recbole_there
+def test_the_data_of_recbole_has_terms_of_its_own() -> None:
+    record = package_info("package:recbole/ml-100k/items")
+    assert record["version"] == importlib.metadata.version("recbole")
+    # recbole's code is MIT by its metadata; that must not be taken for the licence of the data
+    assert "MIT" in str(importlib.metadata.metadata("recbole").get_all("Classifier"))
+    assert "no commercial use" in record["licence"] and "MIT" not in record["licence"]
+    assert "10.1145/2827872" in record["citation"]
+
+
+@recbole_there
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("package:recbole", ["several data sets", "package:recbole/ml-100k/items"]),
+        ("package:recbole/ml_100k", ["no data set 'ml_100k'", "nearest: ml-100k"]),
+        ("package:recbole/ml-100k/itmes", ["nearest: ml-100k/items"]),
+        ("package:recbole/../ml-100k", ["no data set"]),
+        ("package:recbol/ml-100k", ["nearest: recbole"]),
+    ],
+)
+def test_a_misspelt_data_set_is_told_the_nearest(source: str, said: list[str]) -> None:
+    with pytest.raises(DataError) as caught:
+        rows(source)
+    assert all(words in str(caught.value) for words in said), str(caught.value)
+
+
+@recbole_there
+def test_interactions_are_no_documents() -> None:
+    with pytest.raises(DataError, match=r"corpus\.items\.interactions=package:recbole"):
+        list(documents("package:recbole/ml-100k/items"))
+
+
+def test_recbole_is_installed_without_what_it_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DependencyError, match="--no-deps recbole"):
+        rows("package:recbole/ml-100k")
+
+
+@recbole_there
+def test_a_recbole_without_its_data_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    origin = tmp_path / "recbole" / "__init__.py"
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: importlib.machinery.ModuleSpec(name, None, origin=str(origin)),
+    )
+    with pytest.raises(DataError, match=r"has no ml-100k\.inter"):
+        rows("package:recbole/ml-100k")

@@ -61,9 +61,9 @@ METHODS: dict[str, Method] = {
     "random": means.random,
     "unsloth_mean": unsloth_own.unsloth_mean,
     "unsloth_interpolation": unsloth_own.unsloth_interpolation,
-    "item_text": named.given,
-    "item_centroid": named.given,
 }
+#: Those of tokens that bring their rows along.
+_GIVEN = ("item_text", "item_centroid")
 
 #: Methods that read text of the new language.
 _OF_TEXT = ("counted", "calibrated", "distilled")
@@ -86,12 +86,15 @@ def check(init: str, task: Task) -> None:
         calibration.check(init, task)
     elif init == "clone":
         named.reference_id(task)
+    elif init in _GIVEN:
+        if task.rows is None:
+            raise ModelError(
+                f"init {init}", rule="it is for the tokens of items", fix="use the recipe item_tokens"
+            )
     elif init not in METHODS:
         raise ModelError(f"init {init!r}", rule=f"one of auto, {', '.join(METHODS)}")
     if (init == "description" and not all(task.new.inits or [None])) or task.descriptions:
         named.described(task)
-    if init.startswith("item_") and task.rows is None:
-        raise ModelError(f"init {init}", rule="it is for item tokens", fix="use the recipe item_tokens")
     wrong = []
     for method, own in _own(task):
         try:
@@ -125,7 +128,7 @@ def start(init: str, model: Any, task: Task) -> dict[str, Any]:
     if init == "auto":
         figures["probe"] = choose.rank(model, task, METHODS)
         init = figures["probe"]["methods"][0]["method"]
-    figures["initialise"] = METHODS[init](model, task)
+    figures["initialise"] = (named.given if init in _GIVEN else METHODS[init])(model, task)
     figures["init"] = f"clone:{task.reference}" if init == "clone" else init
     if task.new.own:
         figures["initialise"] |= _start_own(model, task)

@@ -1,0 +1,158 @@
+"""How good the recommendations of a model are: beside what is popular, what goes together, and SASRec."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastvocab import console, files
+from fastvocab.config.models import RecommendSection
+from fastvocab.errors import ConfigError
+from fastvocab.evaluate.points import each
+from fastvocab.items import baselines, interactions, ranking, sasrec
+from fastvocab.items.decoding import recommend
+from fastvocab.items.interactions import Interactions
+from fastvocab.items.mapping import ItemTokens
+from fastvocab.items.stages import MAPPING, room
+from fastvocab.items.trie import Trie
+from fastvocab.model import backend, text
+from fastvocab.model.reference import Base
+
+#: Users whose recommendations the record keeps.
+_EXAMPLES = 3
+
+
+def evaluate(
+    folder: Path,
+    *,
+    base: Base,
+    points: dict[str, Path],
+    corpus: Path,
+    tokenizer: Path,
+    section: RecommendSection,
+    block: int,
+    load_in_4bit: bool = False,
+    seed: int = 3407,
+) -> dict[str, Any]:
+    """Recall, NDCG and MRR of the test items, ranked among the whole catalogue; write ``recommendations.jsonl``.
+
+    Args:
+        points: checkpoint folders by stage, in order.
+        corpus, tokenizer: folders of their stages.
+        block: longest sequence that the model was trained on; histories are cut to it.
+
+    Returns:
+        ``points``, each with ``recommendations`` (`ranking.measure`) and ``valid``, the share of what was recommended
+        that are items; ``others``: the same of ``popularity``, ``cooccurrence`` and, where it was trained, ``sasrec``
+        (with how); ``compared``: `ranking.compare` of the last point with each; ``users``, ``examples``.
+
+    Raises:
+        ConfigError: fewer beams than items are asked for.
+    """
+    top = section.top
+    if section.beams < top:
+        raise ConfigError(
+            f"evaluate.items.beams is {section.beams}, and evaluate.items.top {top}",
+            rule="a beam search gives no more items than it has beams",
+            fix=f"evaluate.items.beams={2 * top}",
+        )
+    data, mapping = interactions.read(corpus), ItemTokens.read(tokenizer / MAPPING)
+    chosen = _chosen(len(data.users), section.users, seed)
+    contexts = [data.contexts("test")[user] for user in chosen]
+    targets = [data.targets("test")[user] for user in chosen]
+    asked: dict[str, Any] = {"k": top, "bar_seen": section.bar_seen}
+    ranked: dict[str, Any] = {
+        "popularity": baselines.popularity(data.histories, len(data.items), contexts, **asked),
+        "cooccurrence": baselines.cooccurrence(data.histories, len(data.items), contexts, **asked),
+    }
+    figures: dict[str, Any] = {
+        "users": len(chosen),
+        "top": top,
+        "beams": section.beams,
+        "bar_seen": section.bar_seen,
+    }
+    measured: dict[str, Any] = {}
+    for at in each(base, points, load_in_4bit=load_in_4bit, seed=seed):
+        if at.name == "base":  # it has no tokens for items
+            continue
+        lists, point = _recommended(at.model, at.tokenizer, data, mapping, contexts, section, block)
+        ranked[at.name] = [[one.row for one in some] for some in lists]
+        point |= {
+            "recommendations": ranking.measure(ranked[at.name], targets, ks=(top,)),
+            "seconds": at.seconds(),
+        }
+        measured[at.name] = point
+        figures["examples"] = [
+            {
+                "user": data.users[user],
+                "history": [data.texts[row] for row in contexts[place][-5:]],
+                "wanted": data.texts[targets[place]],
+                "recommended": [
+                    {"text": data.texts[one.row], "score": round(one.score, 4)} for one in some[:5]
+                ],
+            }
+            for place, (user, some) in enumerate(zip(chosen, lists[:_EXAMPLES]))
+        ]
+        console.say(f"  {at.name}: {_in_words(point['recommendations'], top)}")
+    if section.sasrec_minutes and (why := sasrec.available()) is not None:
+        console.warn(f"evaluate.items.sasrec_minutes: {why}")
+    elif section.sasrec_minutes:
+        found = sasrec.train_and_rank(data, minutes=section.sasrec_minutes, seed=seed, **asked)
+        ranked["sasrec"], figures["sasrec"] = found["ranked"][chosen], found["figures"]
+    others = {
+        name: ranking.measure(ranked[name], targets, ks=(top,)) for name in ranked if name not in measured
+    }
+    for name, values in others.items():
+        console.say(f"  {name}: {_in_words(values, top)}")
+    last = [*measured][-1]
+    compared = {name: ranking.compare(ranked[last], ranked[name], targets, k=top) for name in others}
+    figures |= {"points": measured, "others": others, "compared": compared, "device": backend.device()}
+    files.write_json(folder / "evaluation.json", figures)
+    return figures
+
+
+def _chosen(users: int, wanted: int | None, seed: int) -> list[int]:
+    if wanted is None or wanted >= users:
+        return list(range(users))
+    return sorted(random.Random(seed).sample(range(users), wanted))
+
+
+def _recommended(
+    model: Any,
+    tok: Any,
+    data: Interactions,
+    mapping: ItemTokens,
+    contexts: Sequence[Sequence[int]],
+    section: RecommendSection,
+    block: int,
+) -> tuple[list[Any], dict[str, Any]]:
+    """The lists of all users, and what is known of how they came about."""
+    ids, begin = mapping.ids(tok), text.bos_id(tok)
+    most = room(block, mapping.levels) - 1
+    prompts = [[begin, *ids[list(context[-most:])].flatten().tolist()] for context in contexts]
+    trie, began = Trie.build(ids), time.monotonic()
+    lists = recommend(
+        model, prompts, trie, count=section.top, num_beams=section.beams,
+        seen=[set(context) for context in contexts] if section.bar_seen else None,
+        pad_id=tok.pad_token_id if tok.pad_token_id is not None else begin,
+    )  # fmt: skip
+    seconds = time.monotonic() - began
+    given = sum(map(len, lists))
+    items = {tuple(row) for row in ids.tolist()}
+    valid = sum(tuple(ids[one.row].tolist()) in items for some in lists for one in some)
+    return lists, {
+        "recommended": given,
+        "valid": valid / given if given else 0.0,
+        "users_per_second": round(len(lists) / max(seconds, 1e-9), 1),
+    }
+
+
+def _in_words(found: dict[str, Any], top: int) -> str:
+    recall, gain = found[f"recall@{top}"], found[f"ndcg@{top}"]
+    return (
+        f"Recall@{top} {recall['value']:.3f} (95%: {recall['low']:.3f} to {recall['high']:.3f}), "
+        f"NDCG@{top} {gain['value']:.3f}"
+    )

@@ -1,0 +1,181 @@
+"""The stages of a line of items, as far as they are other than a language's: tokens, rows, sequences."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastvocab import console, files
+from fastvocab.config.models import ItemCodesSection, NamedToken
+from fastvocab.errors import ConfigError
+from fastvocab.items import codes as coding
+from fastvocab.items import interactions, starts, vectors
+from fastvocab.items.interactions import Interactions
+from fastvocab.items.mapping import ItemTokens
+from fastvocab.model import checkpoint, text
+from fastvocab.model.reference import Base
+from fastvocab.tokenizer import named_stage
+from fastvocab.train.data import IGNORED
+from fastvocab.train.sequences import Row, Sequences
+
+#: The map of items and tokens, and what was clustered, in the folder of the tokenizer stage.
+MAPPING, CLUSTERS = "item_tokens.json", "item_clusters.npz"
+
+
+def tokens(
+    folder: Path, *, base: Base, corpus: Path, section: ItemCodesSection, load_in_4bit: bool, seed: int
+) -> dict[str, Any]:
+    """The tokenizer stage: codes for items, a token for each code, and `MAPPING`.
+
+    Args:
+        corpus: folder that `fastvocab.items.interactions.build` wrote.
+
+    Returns:
+        The figures of `named_stage.build`, and as ``items`` those of `codes.usage`, with ``tokens``, how the codes were
+        made (``from``) and, of residual k-means, what it left over.
+
+    Raises:
+        DataError, ConfigError: the codes or vectors that are given are not good for these items.
+    """
+    data = interactions.read(corpus)
+    if section.codes is not None:
+        found, kept = coding.read_codes(section.codes, data.items), {}
+        known: dict[str, Any] = {"from": "a file"}
+    else:
+        given = _vectors(section, data, base, load_in_4bit=load_in_4bit, seed=seed)
+        made = coding.residual_kmeans(given, levels=section.levels, codebook=section.codebook, seed=seed)
+        found = coding.resolve_collisions(made.codes)
+        kept = {"vectors": given} | {f"centroids_{n}": centres for n, centres in enumerate(made.centroids)}
+        known = {"from": _source(section), **made.figures()}
+    figures = coding.usage(found, known.get("codebooks", ()))
+    for line in coding.table_lines(figures):
+        console.say(f"  {line}")
+    mapping = ItemTokens(data.items, found)
+    named = [NamedToken(token=token) for token in mapping.tokens()]
+    added = named_stage.build(base.tokenizer_folder, folder, named)
+    mapping.write(folder / MAPPING)
+    if kept:
+        np.savez(folder / CLUSTERS, **kept)
+    return added | {
+        "items": figures
+        | known
+        | {"levels": mapping.levels, "usage": figures["levels"], "tokens": len(named)}
+    }
+
+
+def _source(section: ItemCodesSection) -> str:
+    return section.vectors if section.vectors in ("cooccurrence", "text") else "vectors of a file"
+
+
+def _vectors(
+    section: ItemCodesSection, data: Interactions, base: Base, *, load_in_4bit: bool, seed: int
+) -> Any:
+    if section.vectors == "cooccurrence":
+        return vectors.cooccurrence(data.histories, len(data.items), seed=seed)
+    if section.vectors == "text":
+        model, tok = checkpoint.on_base(base, load_in_4bit=load_in_4bit, seed=seed)
+        try:
+            return vectors.of_text(model, tok, data.texts)
+        finally:
+            del model
+            gc.collect()
+    return vectors.read_vectors(section.vectors, data.items)
+
+
+def start_rows(corpus: Path, tokenizer: Path, init: str, *, seed: int) -> Callable[[Any, Any], Any]:
+    """What gives the rows of item tokens to ``extend`` (`fastvocab.model.initialise.task.Task.rows`).
+
+    Args:
+        init: ``item_text`` or ``item_centroid``.
+
+    Raises:
+        ConfigError: ``item_centroid``, and the codes came without centroids.
+    """
+    data, mapping = interactions.read(corpus), ItemTokens.read(tokenizer / MAPPING)
+    kept: dict[str, Any] = {}
+    if init == "item_centroid":
+        if not (tokenizer / CLUSTERS).is_file():
+            raise ConfigError(
+                "extend.init is item_centroid, and the codes are from a file",
+                rule="codes from a file have no centroids",
+                fix="extend.init=item_text",
+            )
+        with np.load(tokenizer / CLUSTERS, allow_pickle=False) as stored:
+            centres = [stored[f"centroids_{n}"] for n in range(len(stored.files) - 1)]
+            kept = {"vectors": stored["vectors"], "centroids": centres}
+
+    def rows(weight: Any, task: Any) -> Any:
+        described = text.encode(task.base_tokenizer, list(data.texts))
+        way: Any = "centroid" if init == "item_centroid" else "description"
+        return starts.rows(
+            weight,
+            way=way,
+            description_ids=described,
+            codes=mapping.codes,
+            used=task.old_ids,
+            seed=seed,
+            **kept,
+        )
+
+    return rows
+
+
+def sequences(corpus: Path, tokenizer: Path, checkpoint_folder: Path, block: int) -> Sequences:
+    """Training rows of all histories, and the validation items as held-out ones.
+
+    A history is cut into pieces that fill a block, counted from its end; each begins with the token that begins a
+    document, and every item in it is predicted from those before. A held-out row has a loss on the validation item
+    alone.
+
+    Raises:
+        ConfigError: a block has no room for two items.
+    """
+    data, mapping = interactions.read(corpus), ItemTokens.read(tokenizer / MAPPING)
+    tok = text.tokenizer(checkpoint_folder)
+    ids, begin = mapping.ids(tok), text.bos_id(tok)
+    most = room(block, mapping.levels)
+    rows: list[Row] = []
+    origins: list[str] = []
+    for user, history in zip(data.users, data.histories):
+        for piece in _pieces(history, most):
+            row = [begin, *ids[piece].flatten().tolist()]
+            rows.append({"input_ids": row, "labels": list(row)})
+            origins.append(f"interactions of user {user}")
+    heldout: list[Row] = []
+    for history, item in zip(data.histories, data.valid):
+        row = [begin, *ids[[*history[-(most - 1) :], item]].flatten().tolist()]
+        labels = [IGNORED] * (len(row) - mapping.levels) + row[-mapping.levels :]
+        heldout.append({"input_ids": row, "labels": labels})
+    return Sequences(rows, heldout, origins)
+
+
+def room(block: int, levels: int) -> int:
+    """Items in a block after its first token.
+
+    Raises:
+        ConfigError: fewer than two.
+    """
+    most = (block - 1) // levels
+    if most < 2:
+        raise ConfigError(
+            f"pretrain.block is {block}, and an item is {levels} tokens",
+            rule="a block has room for two items at least",
+            fix=f"pretrain.block={1 + 2 * levels} or more",
+        )
+    return most
+
+
+def _pieces(history: list[int], most: int) -> Iterator[list[int]]:
+    first = len(history) % most
+    starts_at = [0] * bool(first) + list(range(first, len(history), most))
+    for start, stop in zip(starts_at, [*starts_at[1:], len(history)]):
+        yield history[start:stop]
+
+
+def copy_mapping(tokenizer: Path, folder: Path) -> None:
+    """Put `MAPPING` beside an exported model, which is of no use without it."""
+    files.write_text(folder / MAPPING, (tokenizer / MAPPING).read_text(encoding="utf-8"))
