@@ -123,6 +123,27 @@ def generate(
     sys.stdout.write(answer[0].strip() + "\n")
 
 
+@app.command()
+def recommend(
+    path: Path = typer.Argument(help="A run folder of the recipe item_tokens."),
+    history: list[str] = typer.Argument(help="Ids of the items that the user took, the newest last."),
+    count: int = typer.Option(10, min=1, help="How many items to recommend."),
+    beams: int | None = typer.Option(None, min=1, help="Width of the beam search. Default: twice as many."),
+    seen: bool = typer.Option(False, "--seen", help="Items of the history may be recommended, too."),
+    base: str | None = _BASE,
+    as_json: bool = _JSON,
+) -> None:
+    """Recommend the next items after a history, with the log-probability of each."""
+    from fastvocab.items.serve import next_items
+
+    found = next_items(path, history, count=count, beams=beams, bar_seen=not seen, base=base)
+    if as_json:
+        _print(found)
+    else:
+        for one in found:
+            sys.stdout.write(f"{one['score']:8.3f}  {one['item']}  {one['text']}\n")
+
+
 def _newest(path: Path) -> Path:
     """The checkpoint that is meant by a run, or by itself."""
     from fastvocab.model import manifest

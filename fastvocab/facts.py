@@ -52,7 +52,9 @@ _PROOFS = {
 #: Points that have the base's own tokenizer.
 UNEXTENDED = frozenset({"base", "control"})
 #: Points that are no part of the run's own line: other ways of spending its time (`fastvocab.control`).
-OTHER_WAYS = frozenset({"control", "plain"})
+OTHER_WAYS = frozenset({"control", "plain", "popularity", "cooccurrence", "sasrec"})
+#: Of them those that have no tokens.
+NO_MODELS = frozenset({"popularity", "cooccurrence", "sasrec"})
 #: Stages that a recipe does without.
 _LEFT_OUT = {"special_tokens": {"corpus", "pretrain"}, "item_tokens": {"instruct"}}
 _SPLITS = {

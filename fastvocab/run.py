@@ -53,7 +53,7 @@ _CODE = {
         "unicode.py",
         "sampling.py",
     ),
-    "export": ("model", "export", "table.py", "outcome.py", "facts.py", "numbers.py"),
+    "export": ("model", "export", "table.py", "tokens.py", "outcome.py", "facts.py", "numbers.py"),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from fastvocab import facts, outcome
+from fastvocab import facts, outcome, tokens
 from fastvocab.facts import Records
 from fastvocab.numbers import count, duration, is_number, joined, number, ratio
 
@@ -44,7 +44,7 @@ def sentences(records: Records) -> list[str]:
         )
     if trained := _trained(records):
         out.append(trained)
-    out += [said for said in (_cloned(records), _replied(records)) if said]
+    out += tokens.sentences(records)
     if compared := outcome.verdict(records):
         out.append(compared)
     return out
@@ -54,7 +54,7 @@ def _made(records: Records) -> str:
     model, code, rows = facts.base(records), facts.language(records), facts.vocabulary(records)
     subject = model.title if model else "A model"
     if facts.recipe(records) != "new_language":
-        return _named(records, subject, rows)
+        return tokens.made(records, subject, rows)
     wanted = f"the language {code}" if code else "a new language"
     if not rows.get("tokens") or not rows.get("base_tokens"):
         return f"{subject} is to be given new tokens for {wanted}."
@@ -63,67 +63,6 @@ def _made(records: Records) -> str:
         f"{subject} was given {count(added)} new tokens for {wanted}; "
         f"its vocabulary grew from {count(rows['base_tokens'])} to {count(rows['tokens'])} tokens."
     )
-
-
-def _named(records: Records, subject: str, rows: dict[str, int]) -> str:
-    """What was made where tokens were named."""
-    tokens = facts.named(records)
-    new = [one for one in tokens if not one.get("was_there")]
-    known = facts.items(records)
-    if known:
-        given = f"{count(len(new))} tokens for {count(known['items'])} items, {known['levels']} to an item"
-    else:
-        shown = joined(str(one["token"]) for one in tokens[:6]) + (", ..." if len(tokens) > 6 else "")
-        given = f"{count(len(new))} tokens ({shown})" if new else f"no new token: it has {shown} already"
-    before = sum(int(one.get("pieces_before") or 0) for one in tokens)
-    pieces = f" They were {count(before)} tokens before and are {count(len(tokens))} now." if tokens else ""
-    place = ""
-    if rows:
-        grown = rows["base_tokens"] != rows["tokens"]
-        place = (
-            f"; its vocabulary grew from {count(rows['base_tokens'])} to {count(rows['tokens'])} tokens, its matrix "
-            f"from {count(rows['base_rows'])} to {count(rows['rows'])} rows"
-            if grown
-            else f"; its {count(rows['rows'])} rows are as many as before"
-        )
-    return f"{subject} was given {given}{place}.{pieces}"
-
-
-def _cloned(records: Records) -> str | None:
-    """What cloning a row came to before training: p / (1 + n p) for the token and each of its n clones."""
-    for point in facts.points(records).values():
-        for found in (point.get("tags") or {}).get("references") or ():
-            tags = found.get("tags")
-            if tags and point is facts.points(records).get("extend"):
-                apart = max(abs(value - found["expected"]) for value in (*tags.values(), found["now"]))
-                return (
-                    f"Where the token that their rows are clones of had probability {found['before']:.6f}, "
-                    f"it and its {len(tags)} clones had {found['expected']:.6f} each before training "
-                    f"(p / (1 + {len(tags)} p); measured within {apart:.0e})."
-                )
-    return None
-
-
-def _replied(records: Records) -> str | None:
-    """How many replies are laid out as they should be, and how many are right."""
-    measured = facts.points(records)
-    own = [
-        point["replies"]
-        for name, point in measured.items()
-        if name not in facts.OTHER_WAYS and "replies" in point
-    ]
-    if not own:
-        return None
-    last, first = own[-1], own[0]
-    text = (
-        f"Of {count(last['questions'])} replies to held-out questions {last['well_formed']:.0%} are well-formed"
-        + (f" ({first['well_formed']:.0%} before)" if len(own) > 1 else "")
-        + f", and {last['right']:.0%} are right (95%: {' to '.join(f'{end:.0%}' for end in last['right_interval'])})"
-    )
-    if other := (measured.get("control") or {}).get("replies"):
-        low, high = other["right_interval"]
-        text += f"; after the same training without the tags {other['right']:.0%} ({low:.0%} to {high:.0%})"
-    return text + "."
 
 
 def _trained(records: Records) -> str | None:
@@ -179,8 +118,7 @@ def table(records: Records) -> tuple[list[str], list[Row]]:
         _decode_time(points, f"decode time, {language}"),
         _used(points, f"new tokens that occur, {language}"),
         _generated(points),
-        *_replies(points),
-        *_tags(points),
+        *(Row(*row) for row in tokens.rows(points)),
         *_vocabulary(records, columns),
         *_tasks(records, columns),
     ]
@@ -320,7 +258,9 @@ def _vocabulary(records: Records, columns: list[str]) -> list[Row]:
 
     def row(label: str, before: str, after: str, note: str) -> Row:
         names = [before if column in facts.UNEXTENDED else after for column in columns]
-        values: list[float | None] = [known.get(name) for name in names]
+        values: list[float | None] = [
+            None if column in facts.NO_MODELS else known.get(name) for column, name in zip(columns, names)
+        ]
         if "plain" in columns:  # what could be added as text, each with a row
             base = known.get(before)
             values[columns.index("plain")] = base + plain if base is not None and plain is not None else None
@@ -338,33 +278,6 @@ def _vocabulary(records: Records, columns: list[str]) -> list[Row]:
     if (known.get("base_rows"), known.get("rows")) != (known.get("base_tokens"), known.get("tokens")):
         rows.append(row("rows of the embedding matrix", "base_rows", "rows", "with padding"))
     return rows
-
-
-def _replies(points: dict[str, Any]) -> list[Row]:
-    shares = (("well_formed", "well-formed replies"), ("right", "right answers"))
-    return [
-        Row(label, _cells([number(p, "replies", key) for p in points.values()], "{:.0%}".format),
-            _share_note(points, key))
-        for key, label in shares
-    ]  # fmt: skip
-
-
-def _share_note(points: dict[str, Any], key: str) -> str:
-    found = [point["replies"] for point in _own(points) if point.get("replies")]
-    if not found:
-        return ""
-    low, high = found[-1][f"{key}_interval"]
-    return f"of {count(found[-1]['questions'])} held-out questions; at the end, 95%: {low:.0%} to {high:.0%}"
-
-
-def _tags(points: dict[str, Any]) -> list[Row]:
-    """Probability of each tag at the start of a reply."""
-    named = dict.fromkeys(tag for p in points.values() for tag in (p.get("tags") or {}).get("at_reply") or ())
-    return [
-        Row(f"p({tag}) at a reply's start", _cells([number(p, "tags", "at_reply", tag) for p in points.values()],
-                                                   "{:.2g}".format), "")
-        for tag in list(named)[:8]
-    ]  # fmt: skip
 
 
 def _tasks(records: Records, columns: list[str]) -> list[Row]:

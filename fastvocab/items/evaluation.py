@@ -45,9 +45,10 @@ def evaluate(
         block: longest sequence that the model was trained on; histories are cut to it.
 
     Returns:
-        ``points``, each with ``recommendations`` (`ranking.measure`) and ``valid``, the share of what was recommended
-        that are items; ``others``: the same of ``popularity``, ``cooccurrence`` and, where it was trained, ``sasrec``
-        (with how); ``compared``: `ranking.compare` of the last point with each; ``users``, ``examples``.
+        ``points``, each with ``recommendations`` (`ranking.measure`), those of the line with ``valid``, the share of
+        what was recommended that are items, the others ``popularity``, ``cooccurrence`` and, where it was trained,
+        ``sasrec`` (``sasrec`` beside them says how); ``compared``: `ranking.compare` of the line's last point with each
+        of the others; ``users``, ``examples``.
 
     Raises:
         ConfigError: fewer beams than items are asked for.
@@ -102,14 +103,13 @@ def evaluate(
     elif section.sasrec_minutes:
         found = sasrec.train_and_rank(data, minutes=section.sasrec_minutes, seed=seed, **asked)
         ranked["sasrec"], figures["sasrec"] = found["ranked"][chosen], found["figures"]
-    others = {
-        name: ranking.measure(ranked[name], targets, ks=(top,)) for name in ranked if name not in measured
-    }
-    for name, values in others.items():
-        console.say(f"  {name}: {_in_words(values, top)}")
     last = [*measured][-1]
+    others = [name for name in ranked if name not in measured]
+    for name in others:
+        measured[name] = {"recommendations": ranking.measure(ranked[name], targets, ks=(top,))}
+        console.say(f"  {name}: {_in_words(measured[name]['recommendations'], top)}")
     compared = {name: ranking.compare(ranked[last], ranked[name], targets, k=top) for name in others}
-    figures |= {"points": measured, "others": others, "compared": compared, "device": backend.device()}
+    figures |= {"points": measured, "compared": compared, "device": backend.device()}
     files.write_json(folder / "evaluation.json", figures)
     return figures
 

