@@ -61,8 +61,8 @@ def _recommended(records: Records) -> str | None:
     )
     return (
         f"For {count(found['users'])} users the item that they took next is among the {found['top']} recommended, of "
-        f"all {count(facts.items(records).get('items', 0))}, in {value['value']:.1%} of cases (95%: {value['low']:.1%} to "
-        f"{value['high']:.1%}); {joined(beside)}{how}."
+        f"all {count(facts.items(records).get('items', 0))}, in {value['value']:.1%} of cases (95%: "
+        f"{value['low']:.1%} to {value['high']:.1%}); {joined(beside)}{how}."
     )
 
 
@@ -124,7 +124,7 @@ def _cloned(records: Records) -> str | None:
                 return (
                     f"Where the token that their rows are clones of had probability {found['before']:.6f}, "
                     f"it and its {len(tags)} clones had {found['expected']:.6f} each before training "
-                    f"(p / (1 + {len(tags)} p); {f'measured within {apart:.0e}' if apart else 'exactly so, as measured'})."
+                    f"(p / (1 + {len(tags)} p), {f'to {apart:.0e}' if apart else 'exactly'})."
                 )
     return None
 

@@ -10,11 +10,13 @@ import pytest
 COMMANDS = [
     ["-m", "fastvocab.recipes.new_language", "--help"],
     ["-m", "fastvocab.recipes.new_language", "--dry-run"],
+    ["-m", "fastvocab.recipes.special_tokens", "--dry-run"],
+    ["-m", "fastvocab.recipes.item_tokens", "--dry-run"],
     ["-m", "fastvocab.recipes.new_language", "pretrain.stepz=3"],
     *(
         ["-c", "from fastvocab.cli import main; main()", *words.split(), "--help"]
         for words in (
-            "", "plan", "run", "generate", "evaluate", "extend", "export", "inspect", "adopt", "report", "doctor",
+            "", "plan", "run", "generate", "recommend", "evaluate", "extend", "export", "inspect", "adopt", "report", "doctor",
             "tokenizer", "tokenizer merge", "tokenizer train", "tokenizer check",
         )
     ),

@@ -397,6 +397,15 @@ class RecommendSection(Section):
     """Recall and NDCG are those of so many items, ranked among the whole catalogue."""
     beams: Annotated[int, Field(ge=1)] = 20
     """Width of the beam search, at least top."""
+
+    @field_validator("beams")
+    @classmethod
+    def _as_many_as_are_asked_for(cls, value: int, info: ValidationInfo) -> int:
+        top = info.data.get("top", 1)
+        if value < top:
+            raise ValueError(f"a beam search gives no more items than it has beams, and top is {top}")
+        return value
+
     bar_seen: bool = True
     """Never recommend what the user has in the history; the same for the methods that it is compared with."""
     users: Annotated[int | None, Field(ge=1)] = None

@@ -10,13 +10,12 @@ from typing import Any
 
 from fastvocab import console, files
 from fastvocab.config.models import RecommendSection
-from fastvocab.errors import ConfigError
 from fastvocab.evaluate.points import each
 from fastvocab.items import baselines, interactions, ranking, sasrec
 from fastvocab.items.decoding import recommend
 from fastvocab.items.interactions import Interactions
-from fastvocab.items.mapping import ItemTokens
-from fastvocab.items.stages import MAPPING, room
+from fastvocab.items.mapping import MAPPING, ItemTokens
+from fastvocab.items.sequences import room
 from fastvocab.items.trie import Trie
 from fastvocab.model import backend, text
 from fastvocab.model.reference import Base
@@ -49,17 +48,8 @@ def evaluate(
         what was recommended that are items, the others ``popularity``, ``cooccurrence`` and, where it was trained,
         ``sasrec`` (``sasrec`` beside them says how); ``compared``: `ranking.compare` of the line's last point with each
         of the others; ``users``, ``examples``.
-
-    Raises:
-        ConfigError: fewer beams than items are asked for.
     """
     top = section.top
-    if section.beams < top:
-        raise ConfigError(
-            f"evaluate.items.beams is {section.beams}, and evaluate.items.top {top}",
-            rule="a beam search gives no more items than it has beams",
-            fix=f"evaluate.items.beams={2 * top}",
-        )
     data, mapping = interactions.read(corpus), ItemTokens.read(tokenizer / MAPPING)
     chosen = _chosen(len(data.users), section.users, seed)
     contexts = [data.contexts("test")[user] for user in chosen]

@@ -17,6 +17,8 @@ from fastvocab.corpus.items import names
 from fastvocab.errors import CheckpointError, ModelError
 
 SCHEMA = 1
+#: The file's name, in the folder of the tokenizer stage and beside an exported model.
+MAPPING = "item_tokens.json"
 _LETTERS = string.ascii_lowercase
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from fastvocab.errors import CheckpointError, DataError
 from fastvocab.items import interactions
 from fastvocab.items.decoding import recommend
-from fastvocab.items.mapping import ItemTokens
-from fastvocab.items.stages import MAPPING, room
+from fastvocab.items.mapping import MAPPING, ItemTokens
+from fastvocab.items.sequences import room
 from fastvocab.items.trie import Trie
 from fastvocab.model import checkpoint, text
 from fastvocab.run import last_checkpoint, read_records

@@ -18,8 +18,8 @@ from fastvocab.model import demo
 
 NAME = f"{demo.NAME}/shallow"
 TITLE = "SmolLM2-shallow"
-#: Sizes: SmolLM2-135M has 30 layers of 576, 9 heads of 64 on 3 groups, and 49,152 tokens.
-LAYERS, WIDTH, HEADS, INTERMEDIATE, TOKENS = 4, 128, 4, 256, 2048
+#: Those that SASRec has on such data. SmolLM2-135M has 30 layers of 576, 9 heads of 64 on 3 groups, and 49,152 tokens.
+LAYERS, WIDTH, HEADS, INTERMEDIATE, TOKENS = 2, 64, 2, 128, 512
 _SEED = 0
 #: Raised when what `build` writes changes.
 _RECIPE = 1

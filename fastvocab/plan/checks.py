@@ -12,10 +12,12 @@ from typing import Any
 from fastvocab import console, files
 from fastvocab.config import STAGES, Config
 from fastvocab.corpus import chat, minhash, sources
-from fastvocab.corpus.read import documents_of
+from fastvocab.corpus.read import documents_of, rows
 from fastvocab.corpus.spread import Spread
 from fastvocab.errors import ConfigError, DataError, DependencyError, FastvocabError, ModelError
 from fastvocab.evaluate import tasks
+from fastvocab.items import fields
+from fastvocab.items.sequences import room
 from fastvocab.layout import Layout
 from fastvocab.model import chat_vector, manifest, reference
 from fastvocab.model.reference import Base
@@ -70,6 +72,8 @@ def check(
         for given in (config.corpus.train, config.corpus.replay):
             if given:
                 attempt(partial(_check_text, config, given))
+    if config.recipe == "item_tokens":
+        attempt(lambda: _check_items(config, read="corpus" not in done))
     if config.instruct.train and "instruct" not in done:
         attempt(lambda: _check_chat(config))
     if config.instruct.chat_vector and config.pretrain.layers == "full":
@@ -113,6 +117,31 @@ def _check_corpus(config: Config) -> None:
     section = config.corpus
     minhash.check_threshold(section.near_duplicates)
     Spread(section.executor, slurm=section.slurm.model_dump()).check()
+
+
+def _check_items(config: Config, *, read: bool) -> None:
+    """The first interaction has its fields, what codes or vectors come from is there, and a block has room."""
+    section, codes = config.corpus.items, config.tokenizer.items
+    if read:
+        first = next(rows(section.interactions))
+        named = {key: getattr(section, key) for key in ("user", "item", "time")}
+        if (problem := fields.absent(first, named)) is not None:
+            raise problem
+        if section.catalogue:
+            sources.resolve(section.catalogue)
+    for name in (codes.codes, codes.vectors if codes.vectors not in ("cooccurrence", "text") else None):
+        if name is not None:
+            sources.resolve(name)
+    if codes.codes is None:
+        room(config.pretrain.block, codes.levels + 1)
+        if find_spec("sklearn") is None:
+            raise DependencyError("residual k-means needs scikit-learn", fix="pip install 'fastvocab[items]'")
+    elif config.extend.init == "item_centroid":
+        raise ConfigError(
+            "extend.init is item_centroid, and the codes are from a file",
+            rule="codes from a file have no centroids",
+            fix="extend.init=item_text",
+        )
 
 
 def _check_text(config: Config, given: tuple[str, ...]) -> None:

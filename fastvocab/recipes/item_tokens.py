@@ -53,7 +53,7 @@ def steps(run: Run) -> list[Step]:
         return extend(folder, given.base(config), tokens, **known)
 
     def pretrain(folder: Path, context: Context) -> dict[str, Any]:
-        from fastvocab.items.stages import sequences
+        from fastvocab.items.sequences import sequences
         from fastvocab.train.pretrain import pretrain
 
         before, section = context.inputs["extend"], config.pretrain
