@@ -12,8 +12,10 @@ from fastvocab.layout import Layout, outside
 
 TAGS = Layout("<think>{reasoning}</think><answer>{output}</answer>")
 MARKS = ("<think>", "</think>", "<answer>", "</answer>")
-WORDS = st.text(min_size=1).map(lambda t: " ".join(t.split())).filter(
-    lambda t: t and not any(mark in t for mark in MARKS)
+WORDS = (
+    st.text(min_size=1)
+    .map(lambda t: " ".join(t.split()))
+    .filter(lambda t: t and not any(mark in t for mark in MARKS))
 )
 
 
@@ -51,7 +53,10 @@ def test_a_reply_that_is_laid_out_otherwise_is_not_read(reply: str) -> None:
 
 
 def test_white_space_around_marks_is_no_fault() -> None:
-    assert TAGS.read("\n<think>\n a\nb </think>\n\n<answer>7</answer>\n") == {"reasoning": "a\nb", "output": "7"}
+    assert TAGS.read("\n<think>\n a\nb </think>\n\n<answer>7</answer>\n") == {
+        "reasoning": "a\nb",
+        "output": "7",
+    }
 
 
 def test_without_its_tags_the_last_line_is_the_answer() -> None:
@@ -77,7 +82,9 @@ def test_layouts_that_could_not_be_read_back_are_refused(text: str, message: str
         Layout(text)
 
 
-@pytest.mark.parametrize("text", ["A: {a}\nB: {b}", "{a} = {b}", "<<{a}|{b}>>", "Думка: {a} — Відповідь: {b}."])
+@pytest.mark.parametrize(
+    "text", ["A: {a}\nB: {b}", "{a} = {b}", "<<{a}|{b}>>", "Думка: {a} — Відповідь: {b}."]
+)
 def test_other_layouts(text: str) -> None:
     layout, fields = Layout(text), {"a": "один два", "b": "три"}
     assert layout.read(layout.write(fields)) == fields

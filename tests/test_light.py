@@ -16,7 +16,8 @@ COMMANDS = [
     *(
         ["-c", "from fastvocab.cli import main; main()", *words.split(), "--help"]
         for words in (
-            "", "plan", "run", "generate", "recommend", "evaluate", "extend", "export", "inspect", "adopt", "report", "doctor",
+            "", "plan", "run", "generate", "recommend", "evaluate", "extend", "export", "inspect", "adopt", "report",
+            "doctor",
             "tokenizer", "tokenizer merge", "tokenizer train", "tokenizer check",
         )
     ),

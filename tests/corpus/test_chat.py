@@ -9,6 +9,7 @@ import pytest
 
 from fastvocab.corpus.chat import REASONS, chat_rows
 from fastvocab.errors import DataError
+from fastvocab.layout import Layout
 
 ASK, REPLY = "Що таке мова?", "Мова — це лад."
 WANTED = {"messages": [{"role": "user", "content": ASK}, {"role": "assistant", "content": REPLY}]}
@@ -131,3 +132,27 @@ def test_the_package_gives_pairs_in_its_language() -> None:
     assert len(found) == 456
     assert dropped == {"empty_reply": 9}  # lines that lost their list marks in the package's files
     assert all([m["role"] for m in row["messages"]] == ["user", "assistant"] for row in found)
+
+
+LAYOUT = Layout("<think>{reasoning}</think><answer>{output}</answer>")
+
+
+def test_columns_of_other_names_and_a_reply_laid_out_from_several(tmp_path: Path) -> None:
+    row = {"frage": ASK, "gedanken": "a\nb", "lösung": 7, "instruction": "of somebody else"}
+    columns = {"instruction": "frage", "reasoning": "gedanken", "output": "lösung"}
+    (found,) = chat_rows(write(tmp_path / "a.jsonl", row), columns=columns, reply=LAYOUT)
+    assert found["messages"][0]["content"] == ASK
+    assert LAYOUT.read(found["messages"][1]["content"]) == {"reasoning": "a\nb", "output": "7"}
+
+
+def test_replies_that_are_not_laid_out_so_are_counted(tmp_path: Path) -> None:
+    good = LAYOUT.write({"reasoning": "a", "output": "b"})
+    rows = [
+        {"messages": [{"role": "user", "content": ASK}, {"role": "assistant", "content": good}]},
+        WANTED,
+        {"prompt": ASK, "reasoning": None, "completion": "7"},
+        {"instruction": ASK, "reasoning": "a <answer> b", "output": "7"},
+    ]
+    dropped = Counter[str]()
+    assert len(list(chat_rows(write(tmp_path / "a.jsonl", *rows), dropped=dropped, reply=LAYOUT))) == 1
+    assert dropped == {"not_in_layout": 1, "empty_field": 2} and dropped.keys() <= REASONS.keys()

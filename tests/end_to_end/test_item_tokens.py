@@ -81,7 +81,14 @@ def test_the_map_reads_both_ways_and_lies_beside_the_export(finished: Path) -> N
 def test_the_records_speak_of_items(finished: Path) -> None:
     page = (finished / "report.html").read_text(encoding="utf-8")
     assert "Recall@5" in page and "40 items" in page and "new language" not in page.split("</header>")[0]
-    assert tuple(read_records(finished)) == ("corpus", "tokenizer", "extend", "pretrain", "evaluate", "export")
+    assert tuple(read_records(finished)) == (
+        "corpus",
+        "tokenizer",
+        "extend",
+        "pretrain",
+        "evaluate",
+        "export",
+    )
     log = [json.loads(line) for line in (finished / "40-pretrain" / "log.jsonl").read_text().splitlines()]
     losses = [entry["heldout_loss"] for entry in log if "heldout_loss" in entry]
     assert losses and losses[-1] < losses[0]
@@ -91,7 +98,11 @@ def test_recommend_answers_with_scores(finished: Path, capsys: pytest.CaptureFix
     from fastvocab.items.serve import next_items
 
     found = next_items(finished, ["i3", "i4", "i5"], count=5, bar_seen=True)
-    assert len({one["item"] for one in found}) == 5 and not {one["item"] for one in found} & {"i3", "i4", "i5"}
+    assert len({one["item"] for one in found}) == 5 and not {one["item"] for one in found} & {
+        "i3",
+        "i4",
+        "i5",
+    }
     scores = [one["score"] for one in found]
     assert scores == sorted(scores, reverse=True) and all(score < 0 for score in scores)
     assert "i6" in [one["item"] for one in found[:3]] and found[0]["text"].startswith("Thing number")
@@ -125,7 +136,7 @@ def test_codes_from_a_file(tied_llama: Path, shop: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("codes", "messages"),
     [
-        ({f"i{n}": [n] for n in range(ITEMS - 2)}, ["2 items of the catalogue", "i38"]),
+        ({f"i{n}": [n] for n in range(ITEMS - 2)}, ["2 of 40 items have no codes", "i38"]),
         ({f"i{n}": [n // 2] for n in range(ITEMS)}, ["i0", "i1"]),
         ({}, ["codes.json"]),
     ],

@@ -151,7 +151,12 @@ def test_full_fine_tuning_trains_every_weight_and_loads_again(
     import torch
 
     base = make_llama(tmp_path / "base", tied=False)
-    more = ("instruct.layers=full", "instruct.embeddings=full", "evaluate.questions=0", "instruct.learning_rate=1e-3")
+    more = (
+        "instruct.layers=full",
+        "instruct.embeddings=full",
+        "evaluate.questions=0",
+        "instruct.learning_rate=1e-3",
+    )
     assert special_tokens.main(arguments(base, rows, tmp_path, *more)) == 0
     folder = tmp_path / "tags" / "50-instruct"
     facts = manifest.read(folder)
@@ -166,7 +171,9 @@ def test_full_fine_tuning_trains_every_weight_and_loads_again(
     own = dict(model.named_parameters())
     for name, weight in plain.named_parameters():
         assert torch.equal(weight, own[name].bfloat16().float()), name
-        assert not torch.equal(weight[:700], before.state_dict()[name][:700].bfloat16().float()), f"{name} trained"
+        assert not torch.equal(weight[:700], before.state_dict()[name][:700].bfloat16().float()), (
+            f"{name} trained"
+        )
 
 
 @pytest.mark.parametrize(
