@@ -22,7 +22,7 @@ from fastvocab.train.sequences import Sequences
 
 def rows(count: int = 24) -> Sequences:
     generator = torch.Generator().manual_seed(0)
-    made = [[0, *torch.randint(2, 702, (15,), generator=generator).tolist()] for _ in range(count)]
+    made = [[0, 700, 701, *torch.randint(2, 700, (13,), generator=generator).tolist()] for _ in range(count)]
     return Sequences(
         [{"input_ids": ids, "labels": list(ids)} for ids in made], origins=[f"row {n}" for n in range(count)]
     )
