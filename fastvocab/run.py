@@ -47,7 +47,6 @@ _CODE = {
         "tokenizer/measure.py",
         "control",
         "train",
-        "items",
         "corpus/chat.py",
         "layout.py",
         "unicode.py",
@@ -358,13 +357,17 @@ def _stale(record: Record, earlier: dict[str, Record]) -> str | None:
 
 def code_version(stage: str) -> str:
     """Package version and a digest of the modules that decide what the stage makes."""
-    root = Path(__file__).parent
-    digest = hashlib.sha256()
-    for part in _CODE[stage]:
+    return f"{fastvocab.__version__}+{code_digest(_CODE[stage])}"
+
+
+def code_digest(parts: Sequence[str]) -> str:
+    """Digest of modules or packages of this one, by their paths below it."""
+    root, digest = Path(__file__).parent, hashlib.sha256()
+    for part in parts:
         path = root / part
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             digest.update(file.read_bytes())
-    return f"{fastvocab.__version__}+{digest.hexdigest()[:12]}"
+    return digest.hexdigest()[:12]
 
 
 def versions() -> dict[str, str]:

@@ -118,7 +118,7 @@ def table(records: Records) -> tuple[list[str], list[Row]]:
         _decode_time(points, f"decode time, {language}"),
         _used(points, f"new tokens that occur, {language}"),
         _generated(points),
-        *(Row(*row) for row in tokens.rows(points)),
+        *(Row(*row) for row in tokens.rows(records, points)),
         *_vocabulary(records, columns),
         *_tasks(records, columns),
     ]

@@ -25,9 +25,28 @@ def sentences(records: Records) -> list[str]:
     return [said for said in (_cloned(records), _replied(records), _recommended(records)) if said]
 
 
-def rows(points: dict[str, Any]) -> list[tuple[str, tuple[str, ...], str]]:
+def rows(records: Records, points: dict[str, Any]) -> list[tuple[str, tuple[str, ...], str]]:
     """Rows of the table, each (label, cells, note); those without a single value are for the caller to leave out."""
-    return [*_recommendations(points), *_replies(points), *_tags(points)]
+    return [*_recommendations(points), *_replies(points), *_tags(points), *_pieces(records, points)]
+
+
+def _pieces(records: Records, points: dict[str, Any]) -> list[tuple[str, tuple[str, ...], str]]:
+    """How many tokens the named ones are, one after the other, and how large the matrices are."""
+    tokens, sizes = facts.named(records), facts.figures(records, "extend")
+    if not tokens or facts.items(records):
+        return []
+    before, after = (str(sum(int(one["pieces_before"]) for one in tokens)), str(len(tokens)))
+    cells = tuple(before if name in facts.UNEXTENDED else after for name in points)
+    out = [("tokens of all named ones", cells, "".join(str(one["token"]) for one in tokens[:6]))]
+    if width := number(sizes, "width"):
+        shapes = tuple(
+            f"{count(sizes['base_rows' if name in facts.UNEXTENDED else 'rows'])} x {width:.0f}"
+            for name in points
+        )
+        out.append(
+            ("embedding and head", shapes, "one matrix (tied)" if sizes.get("tied") else "two matrices")
+        )
+    return out
 
 
 def _own(points: dict[str, Any]) -> list[Any]:

@@ -72,6 +72,11 @@ def evaluate(
         if replies is not None and replies.conversations and at.name not in ("extend", "pretrain"):
             own = untagged if at.name == "control" else None
             point["replies"] = measure_replies(at.model, at.tokenizer, replies, layout=own)
+            shown = [
+                {"prompt": one["prompt"], "text": one["text"], "chat": True}
+                for one in point["replies"]["examples"]
+            ]
+            point["samples"] = [*point.get("samples", []), *shown[:2]]
         point["seconds"] = at.seconds()
         out["points"][at.name] = point
         console.say(f"  {at.name}: {_in_words(point)}")

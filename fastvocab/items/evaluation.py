@@ -122,14 +122,18 @@ def _recommended(
     """The lists of all users, and what is known of how they came about."""
     ids, begin = mapping.ids(tok), text.bos_id(tok)
     most = room(block, mapping.levels) - 1
-    prompts = [[begin, *ids[list(context[-most:])].flatten().tolist()] for context in contexts]
+    # where seen items are barred, nothing is left for who has seen all of them
+    asked = [n for n, context in enumerate(contexts) if not section.bar_seen or len(set(context)) < len(ids)]
+    prompts = [[begin, *ids[list(contexts[n][-most:])].flatten().tolist()] for n in asked]
     trie, began = Trie.build(ids), time.monotonic()
-    lists = recommend(
+    found = recommend(
         model, prompts, trie, count=section.top, num_beams=section.beams,
-        seen=[set(context) for context in contexts] if section.bar_seen else None,
+        seen=[set(contexts[n]) for n in asked] if section.bar_seen else None,
         pad_id=tok.pad_token_id if tok.pad_token_id is not None else begin,
     )  # fmt: skip
     seconds = time.monotonic() - began
+    by_user = dict(zip(asked, found))
+    lists = [by_user.get(n, []) for n in range(len(contexts))]
     given = sum(map(len, lists))
     items = {tuple(row) for row in ids.tolist()}
     valid = sum(tuple(ids[one.row].tolist()) in items for some in lists for one in some)

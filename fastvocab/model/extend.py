@@ -152,6 +152,7 @@ def extend(
         "tokens": len(extended),
         "base_rows": old_rows,
         "rows": model.get_input_embeddings().weight.shape[0],
+        "width": model.get_input_embeddings().weight.shape[1],
         "parameters": sum(p.numel() for p in model.parameters()),
         **initialise.start(method, model, task),
     }

@@ -145,14 +145,19 @@ def disk(config: Config, sizes: Sizes, *, text_bytes: int, on_gpu: bool) -> dict
         "pretrain": checkpoint(config.pretrain.embeddings),
     }
     during = of(config.pretrain)
-    if config.instruct.train:
+    if config.recipe == "special_tokens":
+        del stages["corpus"], stages["pretrain"]
+        stages["instruct"], during = checkpoint(config.instruct.embeddings), of(config.instruct)
+        if config.evaluate.control:  # the same without tags
+            stages["evaluate"] = checkpoint("frozen")
+    elif config.instruct.train:
         # rows that pretraining changed stay changed
         both = {config.pretrain.embeddings, config.instruct.embeddings}
         stages["instruct"] = checkpoint("full" if "full" in both else "new_rows")
         during = max(during, of(config.instruct))
     elif config.instruct.chat_vector:
         stages["instruct"] = stages["pretrain"]
-    if config.evaluate.control:
+    if config.evaluate.control and config.recipe == "new_language":
         # the plain way: every row, and larger adapters
         lora = sizes.lora * PLAIN_RANK // max(1, config.pretrain.lora.r)
         stages["evaluate"] = checkpoint("full") - adapter + 4 * lora

@@ -16,7 +16,7 @@ from fastvocab.corpus import chat as chat_reader
 from fastvocab.corpus import provenance
 from fastvocab.corpus.packages import package_info
 from fastvocab.corpus.split import held_out
-from fastvocab.errors import DataError, ModelError
+from fastvocab.errors import ConfigError, DataError, ModelError
 from fastvocab.layout import Layout
 from fastvocab.model import reference
 from fastvocab.model.reference import Base
@@ -193,6 +193,22 @@ def _chat_model(config: Config) -> list[dict[str, Any]]:
     size = sum(path.stat().st_size for path in chat.folder.glob("*.safetensors"))
     weights = {"path": chat.name, "bytes": size, "sha256": chat.fingerprint, "role": "chat_vector"}
     return [weights, *tokenizer_files(chat, "chat_vector")]
+
+
+def require_beams(config: Config, items: int) -> None:
+    """Refuse a beam search that is wider than the catalogue before the training that comes first.
+
+    Raises:
+        ConfigError: with both numbers.
+    """
+    section = config.evaluate.items
+    if section.beams > items:
+        top = min(section.top, items)
+        raise ConfigError(
+            f"evaluate.items.beams is {section.beams}, and the catalogue has {items} items",
+            rule="a beam is an item in the making: there are no more beams than items",
+            fix=f"evaluate.items.top={top} evaluate.items.beams={items}",
+        )
 
 
 def item_sources(config: Config) -> Callable[[], list[dict[str, Any]]]:

@@ -16,7 +16,7 @@ from typing import Any
 from fastvocab.config import Config
 from fastvocab.recipes import common, given, planning
 from fastvocab.recipes.embedded import ITEM_TOKENS
-from fastvocab.run import Context, Run, Step
+from fastvocab.run import Context, Run, Step, code_digest
 
 
 def configure(path: Path | None, overrides: list[str], *, need_text: bool = True) -> Config:
@@ -58,6 +58,7 @@ def steps(run: Run) -> list[Step]:
 
         before, section = context.inputs["extend"], config.pretrain
         planning.require_memory(config, given.base(config), context.figures["extend"], "pretrain")
+        given.require_beams(config, context.figures["corpus"]["items"])
         rows = sequences(context.inputs["corpus"], context.inputs["tokenizer"], before, section.block)
         saved: dict[str, Any] = {"key": context.key, "saves_folder": context.saves, "track": config.track}
         return pretrain(folder, previous=before, sequences=rows, section=section, seed=seed, **saved)
@@ -67,8 +68,8 @@ def steps(run: Run) -> list[Step]:
 
         read: dict[str, Any] = {name: context.inputs[name] for name in ("corpus", "tokenizer")}
         points = {"pretrain": context.inputs["pretrain"]}
-        own: dict[str, Any] = {"section": config.evaluate.items, "block": config.pretrain.block}
-        return evaluate(folder, base=given.base(config), points=points, **read, **own, **precision)
+        read |= {"section": config.evaluate.items, "block": config.pretrain.block}
+        return evaluate(folder, base=given.base(config), points=points, **read, **precision)
 
     def export(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.export.stage import export
@@ -78,13 +79,16 @@ def steps(run: Run) -> list[Step]:
         copy_mapping(context.inputs["tokenizer"], folder)
         return figures
 
-    known: dict[str, Any] = {"base": config, **precision}
+    own: dict[str, Any] = {
+        "items_code": code_digest(["items"])
+    }  # which stages of other recipes do not depend on
+    known: dict[str, Any] = {"base": config, **own, **precision}
     items = config.corpus.items
     texts: dict[str, Any] = {"interactions": items.interactions, "catalogue": items.catalogue}
     made = given.item_sources(config)
     words: dict[str, Any] = {"files": lambda: [*given.tokenizer_files(given.base(config), "base"), *made()]}
     line = [
-        given.step("corpus", items, corpus, sources=texts),
+        given.step("corpus", items, corpus, sources=texts, **own),
         given.step("tokenizer", config.tokenizer, tokenizer, reads=("corpus",), **words, **known),
         given.step("extend", config.extend, extend, reads=("corpus", "tokenizer"), **known),
         given.step("pretrain", config.pretrain, pretrain, reads=("corpus", "tokenizer", "extend"), together=True,

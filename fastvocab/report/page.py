@@ -24,6 +24,8 @@ from fastvocab.run import read_records
 NAME = "report.html"
 #: What HTML has no place for, and lone surrogates, which UTF-8 has none for.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]")
+#: Named tokens that are shown one by one.
+_NAMED = 40
 _PURPOSE = {"pretrain": "Continual pretraining", "instruct": "Instruction tuning"}
 _RATES = {
     "learning_rate": "adapters",
@@ -81,6 +83,7 @@ def html(records: Records, name: str, *, config: str | None = None) -> str:
         rows=rows,
         control=_control(records, Markup),
         vocabulary=_vocabulary(records, Markup),
+        named=_named(records),
         corpus=_corpus(records),
         training=[t for stage in _PURPOSE if (t := _training(records, stage, Markup))],
         samples=_samples(records),
@@ -112,6 +115,35 @@ def _vocabulary(records: Records, markup: Callable[[str], str]) -> dict[str, Any
         "facts": facts.tokenizer(records),
         "fewer": figures.get("fewer_because") if (figures := facts.figures(records, "tokenizer")) else None,
         "proofs": facts.proofs(records),
+    }
+
+
+def _named(records: Records) -> dict[str, Any] | None:
+    """Tokens that were added by name, the first of them, and what was proved of them."""
+    tokens = facts.named(records)
+    if not tokens:
+        return None
+    init = facts.figures(records, "extend").get("init")
+    rows = [
+        {
+            "token": str(one["token"]),
+            "id": count(one["id"]),
+            "before": count(one["pieces_before"]),
+            "kind": "was there" if one.get("was_there") else "special" if one.get("special") else "plain",
+            "init": "" if one.get("was_there") else str(one.get("init") or init or ""),
+            "replaces": str(one.get("replaces") or ""),
+        }
+        for one in tokens[:_NAMED]
+    ]
+    known = facts.items(records)
+    return {
+        "rows": rows,
+        "more": len(tokens) - len(rows),
+        "proofs": facts.proofs(records) if facts.recipe(records) != "new_language" else [],
+        "codes": [
+            {**{key: count(level[key]) for key in ("used", "of")}, "commonest": f"{level['commonest']:.1%}"}
+            for level in known.get("usage") or ()
+        ],
     }
 
 

@@ -77,7 +77,9 @@ def fit(
     run.add_callback(callbacks.tie(job.groups))
     if job.rows_first:
         run.add_callback(callbacks.phases(budget, job.groups, job.rows_first))
-    if isinstance(section, PretrainSection) and job.data.kind == "block":  # text; histories are read dozens of times
+    if (
+        isinstance(section, PretrainSection) and job.data.kind == "block"
+    ):  # text; histories are read dozens of times
         epochs = budget.steps / run.order.steps_per_epoch
         if budget.minutes is not None:
             run.add_callback(callbacks.epochs_watch(stage, job.data.kind))

@@ -158,6 +158,7 @@ def test_codes_that_are_missing_or_shared_are_told(
         (["corpus.items.item=whta"], 3, "what"),
         (["corpus.items.interactions=nowhere.csv"], 3, "nowhere.csv"),
         (["evaluate.items.beams=3"], 2, "evaluate.items.beams: 3: a beam search gives no more items"),
+        (["evaluate.items.beams=41"], 2, "evaluate.items.beams is 41, and the catalogue has 40 items"),
         (["pretrain.block=16", "tokenizer.items.levels=8"], 2, "pretrain.block is 16"),
         (["instruct.train=x.jsonl"], 2, "instruct.train: the recipe item_tokens does not read it"),
     ],

@@ -145,6 +145,16 @@ def test_the_same_command_reuses_everything(
     assert capsys.readouterr().err.count("reused") == 5
 
 
+def test_fastvocab_runs_the_recipe_that_a_file_names(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fastvocab.cli import main
+
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", str(finished / "config.yaml")])
+    assert capsys.readouterr().err.count("reused") == 5
+
+
 def test_full_fine_tuning_trains_every_weight_and_loads_again(
     rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,3 +78,36 @@ def test_the_disk_is_reckoned_for_saves_arms_and_export() -> None:
     assert "instruct" not in full and disk("instruct.train=x.jsonl")["instruct"] == full["pretrain"]
     assert disk("evaluate.control=true", "pretrain.embeddings=new_rows")["saves"] > 3 * 4 * found.embeddings
     assert sum(disk("export.to=[]").values()) < sum(full.values())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("mode", sizes.MODES)
+def test_counts_of_layers_that_train_themselves_are_those_of_a_model(
+    tmp_path: Path, tied: bool, mode: Any
+) -> None:
+    from fastvocab.model import checkpoint, extend, layers, reference
+
+    base = reference.resolve(str(make_llama(tmp_path / "model", tied=tied)))
+    lora = load(None, []).pretrain.lora
+    expected = sizes.of(Architecture.read(base.config, base.folder), lora, 50, 700, own_layers=True)
+    model, _ = checkpoint.on_base(base, load_in_4bit=False, seed=1)
+    extend.resize(model, expected.rows)
+    layers.open_layers(model, embeddings=mode, new_ids=range(700, 750))
+    assert expected.counts()[mode] == {
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def test_a_plan_of_tags_and_of_items_reckons_with_their_own_tokens() -> None:
+    tags = load(None, ["recipe=special_tokens", 'tokenizer.tokens=["<a>", "<b>"]'])
+    assert sizes.new_tokens(tags) == 2
+    assert (
+        sizes.new_tokens(
+            load(None, ["recipe=special_tokens", "tokenizer.tokens=[a]", "tokenizer.reuse_reserved=true"])
+        )
+        == 0
+    )
+    assert sizes.new_tokens(load(None, ["recipe=item_tokens", "tokenizer.items.codebook=100"])) > 200
+    found = sizes.disk(tags, of(QWEN2_7B, 2, 151646), text_bytes=10**6, on_gpu=True)
+    assert "pretrain" not in found and found["instruct"] > 0
