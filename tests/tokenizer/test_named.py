@@ -120,21 +120,28 @@ def test_beginnings_of_the_base_s_own_tokens_are_refused(qwen_base: Path, tmp_pa
 
 
 def test_settings_that_list_added_tokens_a_second_time_are_kept_in_step(
-    llama3_base: Path, tmp_path: Path
+    qwen_base: Path, tmp_path: Path
 ) -> None:
     """As transformers 4 wrote them: an entry that stayed behind would bring the reserved token back as a new one."""
     import shutil
 
     from transformers import AutoTokenizer
 
-    base = Path(shutil.copytree(llama3_base, tmp_path / "base"))
-    path = base / "tokenizer_config.json"
+    base = Path(shutil.copytree(qwen_base, tmp_path / "base"))
+    path, first = base / "tokenizer_config.json", read(qwen_base).next_id
     config, spec = json.loads(path.read_text()), json.loads((base / "tokenizer.json").read_text())
+    like = spec["added_tokens"][0]
+    spec["added_tokens"] += [
+        {**like, "id": first + n, "content": f"<|reserved_special_token_{n}|>", "special": True}
+        for n in range(4)
+    ]
+    (base / "tokenizer.json").write_text(json.dumps(spec))
     config["added_tokens_decoder"] = {
         str(e["id"]): {k: v for k, v in e.items() if k != "id"} for e in spec["added_tokens"]
     }
     path.write_text(json.dumps(config))
-    build(base, tmp_path / "out", [NamedToken(token="<think>")], reuse=True)
+    figures = build(base, tmp_path / "out", [NamedToken(token="<tool>")], reuse=True)
+    assert figures["named"][0]["replaces"] == "<|reserved_special_token_0|>"
     assert len(AutoTokenizer.from_pretrained(tmp_path / "out")) == len(AutoTokenizer.from_pretrained(base))
 
 
