@@ -1,8 +1,8 @@
 """How a reply is laid out, ``<think>{reasoning}</think><answer>{output}</answer>``: written from fields, read back.
 
-One text serves both ways. Training rows are written with it, and a reply is well-formed if it can be read with it.
-What transformers needs for ``tokenizer.parse_response`` (a ``response_template``, saved with the tokenizer) is made of
-it as well, so that plain transformers takes replies apart too.
+One text serves both ways. Training rows are written with it, and a reply is well-formed if it can be read with it. It
+is kept with the tokenizer (`KEY` in tokenizer_config.json), and where transformers' ``tokenizer.parse_response`` can
+read such replies too, so is the ``response_template`` that it needs for it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+#: Where tokenizer_config.json has a layout.
+KEY = "reply_layout"
 _FIELD = re.compile(r"\{([^{}]*)\}")
 #: Where the text between two fields is taken apart: after a tag that ends there.
 _TAG_END = re.compile(r"(?<=>)(?=\s*\S)")
@@ -94,7 +96,7 @@ class Layout:
         """The layout as transformers' ``response_template`` (5.17, ``utils/chat_parsing``).
 
         Args:
-            anchor: what a prompt has before the reply, such as ``<|im_start|>assistant\\n``.
+            anchor: what a prompt has before the reply, such as ``<|im_start|>assistant\\n``; not empty.
         """
         opens, closes = [self._literals[0]], []
         for between in self._literals[1:-1]:
@@ -106,20 +108,7 @@ class Layout:
         for name, begin, close in zip(self.fields, opens, closes):
             entry = {"open": begin, "close": close, "optional": False}
             fields[name] = {key: value for key, value in entry.items() if value != ""}
-        start: dict[str, Any] = {"start_anchor": anchor} if anchor else {"start_anchor_pattern": "^"}
-        return {"version": 1, "defaults": {"role": "assistant"}, **start, "fields": fields}
-
-
-def outside(template: Mapping[str, Any], reply: str) -> str:
-    """What of a reply lies in no field of a ``response_template``, of its literal marks; empty where all is in place.
-
-    The template's own parser passes over such text.
-    """
-    for field in (template.get("fields") or {}).values():
-        begin, close = field.get("open"), field.get("close")
-        if isinstance(begin, str) and isinstance(close, str):
-            reply = re.sub(f"{re.escape(begin)}.*?{re.escape(close)}", "", reply, count=1, flags=re.DOTALL)
-    return reply.strip()
+        return {"version": 1, "defaults": {"role": "assistant"}, "start_anchor": anchor, "fields": fields}
 
 
 def _joined(fields: Iterable[str], literals: list[str]) -> str:

@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 import fastvocab
 from fastvocab import console, files, memory, processes
 from fastvocab.config import STAGES, Config
-from fastvocab.config.load import dump
+from fastvocab.config.load import dump, read_yaml
 from fastvocab.errors import CheckpointError, ConfigError, DataError, ResourceError
 
 SCHEMA = 1
@@ -152,12 +152,20 @@ class Run:
         """Do the two ways of beginning fit what is there?
 
         Raises:
-            ConfigError: both are asked for.
+            ConfigError: both are asked for, or it is another recipe's run that is there.
             CheckpointError: with ``resume`` and nothing there.
         """
         if fresh and resume:
             raise ConfigError(
                 "--fresh together with --resume", rule="a run starts anew or goes on", fix="leave one out"
+            )
+        known = self.folder / "config.yaml"
+        there = read_yaml(known).get("recipe", "new_language") if known.is_file() else self.config.recipe
+        if not fresh and there != self.config.recipe:
+            raise ConfigError(
+                f"{self.folder} is a run of the recipe {there}, and this is {self.config.recipe}",
+                rule="one recipe writes its stages into a run folder",
+                fix="choose another name=..., or --fresh, which keeps the other run aside",
             )
         if resume and not self.folder.exists():
             raise CheckpointError(

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 #: The line, in order. A stage's name is the same word everywhere: module, section, folder, manifest, log.
@@ -215,6 +216,16 @@ class ItemCodesSection(Section):
     """Levels of residual k-means. One more token numbers items that share all of them."""
     codebook: Annotated[int, Field(ge=2, le=65_536)] = 48
     """Codes of each level."""
+
+    @model_validator(mode="after")
+    def _codes_are_given_or_made(self) -> ItemCodesSection:
+        made = ("vectors", "levels", "codebook")
+        idle = [key for key in made if getattr(self, key) != type(self).model_fields[key].default]
+        if self.codes is not None and idle:
+            raise ValueError(
+                f"with codes from a file {', '.join(idle)} would do nothing: leave one or the other out"
+            )
+        return self
 
 
 class TokenizerSection(Section):

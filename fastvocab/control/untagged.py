@@ -6,7 +6,8 @@ steps, its replies written without the tags (`Layout.without`): the same reasoni
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from fastvocab import console
 from fastvocab.config.models import EvaluateSection, InstructSection, LoraSection
 from fastvocab.control import arms
 from fastvocab.control.arms import CONTROL, Arm
-from fastvocab.evaluate.replies import Questions
+from fastvocab.evaluate.replies import Questions, rendered
 from fastvocab.evaluate.stage import evaluate
 from fastvocab.evaluate.tags import Probabilities, Tags
 from fastvocab.layout import Layout
@@ -37,6 +38,9 @@ def evaluate_tags(
     layout: Layout | None,
     rows: Conversations,
     heldout: Conversations,
+    replay: Conversations,
+    named: Sequence[str],
+    init: str,
     tuned: InstructSection,
     lora: LoraSection,
     steps: int,
@@ -51,25 +55,32 @@ def evaluate_tags(
         points: of the line, ``instruct`` the last.
         tokenizer: folder of the tokenizer stage.
         layout: of replies; None where there is none, and so nothing to be read back.
-        rows, heldout: give conversations.
+        rows, heldout, replay: give conversations; the last those in the language that is kept.
+        named: the tags, those that the base had already among them.
+        init: how rows start that were not given a way of their own.
         tuned, lora: what instruction tuning was done with, for so many ``steps``.
         key, saves: of the stage; a finished control waits under ``saves`` until the stage is done.
     """
     tok = text.tokenizer(points["instruct"])
     asked = [row["messages"] for row in islice(heldout(), section.questions)]
-    prompts = [tok.apply_chat_template(m[:-1], tokenize=False, add_generation_prompt=True) for m in asked]
+    if not asked and section.questions:
+        console.warn(
+            "no conversation is held out, of so few: how replies are laid out is not measured, and nothing is "
+            "compared; give more of them"
+        )
     new = NewTokens.read(tokenizer)
     measured: dict[str, Any] = {}
-    if new.ids and prompts:
-        measured["tags"] = Probabilities(_tags(new, text.tokenizer(base.tokenizer_folder)), prompts)
+    if new.ids and asked:
+        tags = _tags(new, text.tokenizer(base.tokenizer_folder), init)
+        measured["tags"] = Probabilities(tags, rendered(tok, asked))
     if layout is not None and asked:
-        measured["replies"] = Questions(asked, layout, section.reply_tokens)
+        measured["replies"] = Questions.of(asked, layout, section.reply_tokens, tok)
     figures: dict[str, Any] = {}
-    if section.control and layout is not None:
-        plain = layout.without(new.spellings)
+    if section.control and layout is not None and asked:
+        plain = layout.without(named)
         arm = _control(
-            base, layout, plain, rows=rows, tuned=tuned, lora=lora, steps=steps, key=key, saves=saves / CONTROL,
-            load_in_4bit=load_in_4bit, seed=seed,
+            base, layout, plain, rows=rows, replay=replay, tuned=tuned, lora=lora, steps=steps, key=key,
+            saves=saves / CONTROL, load_in_4bit=load_in_4bit, seed=seed,
         )  # fmt: skip
         points, measured = points | {CONTROL: arm.folder}, measured | {"untagged": plain}
         figures["untagged"] = {"layout": plain.text, "steps": arm.figures["steps"]}
@@ -78,8 +89,9 @@ def evaluate_tags(
     )
 
 
-def _tags(new: NewTokens, own: Any) -> Tags:
-    return Tags(new.ids, new.spellings, new.base_ids, initialise.references(new, own))
+def _tags(new: NewTokens, own: Any, init: str) -> Tags:
+    started = replace(new, inits=[one or init for one in new.inits])
+    return Tags(new.ids, new.spellings, new.base_ids, initialise.references(started, own))
 
 
 def _control(
@@ -88,6 +100,7 @@ def _control(
     plain: Layout,
     *,
     rows: Conversations,
+    replay: Conversations,
     tuned: InstructSection,
     lora: LoraSection,
     steps: int,
@@ -121,6 +134,7 @@ def _control(
         console.say(f"  {CONTROL}: {steps} steps without the tags", style="bold")
         return instruct(
             folder, previous=start, rows=lambda dropped: untagged(), section=section, lora=lora,
+            replay=lambda dropped: (dict(row) for row in replay()),
             key=f"{key}:{CONTROL}", saves_folder=steps_folder, seed=seed,
         )  # fmt: skip
 

@@ -38,17 +38,25 @@ class Point:
 
 
 def each(
-    base: Base, points: Mapping[str, Path], *, block: int = 2048, load_in_4bit: bool = False, seed: int = 3407
+    base: Base,
+    points: Mapping[str, Path],
+    *,
+    block: int = 2048,
+    of_base: bool = True,
+    load_in_4bit: bool = False,
+    seed: int = 3407,
 ) -> Iterator[Point]:
     """The base and each checkpoint, in order.
 
     Args:
         points: checkpoint folders by stage, in order.
+        of_base: whether the base comes first.
         block: the longest sequence that they will read: unsloth's GPU classes cut at what they were loaded for.
     """
     with console.progress() as display:
-        task = display.add_task("evaluate", total=len(points) + 1, note="")
-        for name, path in {"base": None, **points}.items():
+        begun: dict[str, Path | None] = {**({"base": None} if of_base else {}), **points}
+        task = display.add_task("evaluate", total=len(begun), note="")
+        for name, path in begun.items():
             started = time.monotonic()
             display.update(task, note=name)
             if path is None:

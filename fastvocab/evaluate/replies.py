@@ -23,13 +23,22 @@ class Questions:
 
     Attributes:
         conversations: each ends with the expected reply.
+        prompts: each up to that reply, as the chat template of the trained model renders it; the base may have none.
         layout: of the replies.
         tokens: longest reply.
     """
 
     conversations: Sequence[Sequence[dict[str, str]]]
+    prompts: Sequence[str]
     layout: Layout
     tokens: int
+
+    @classmethod
+    def of(
+        cls, conversations: Sequence[Sequence[dict[str, str]]], layout: Layout, tokens: int, tok: Any
+    ) -> Questions:
+        """Questions in the words of the trained model's tokenizer ``tok``."""
+        return cls(conversations, rendered(tok, conversations), layout, tokens)
 
     @property
     def answer(self) -> str:
@@ -49,7 +58,7 @@ def measure(model: Any, tok: Any, asked: Questions, *, layout: Layout | None = N
         is right if it is well-formed and its answer is the expected one, spaces and a full stop at the end aside.
     """
     layout = layout or asked.layout
-    prompts = [generation.chat_ids(tok, conversation[:-1]) for conversation in asked.conversations]
+    prompts = [tok(prompt, add_special_tokens=False)["input_ids"] for prompt in asked.prompts]
     # special tokens that are part of the layout are part of what is said
     keep = [i for token, i in tok.get_added_vocab().items() if token in layout.text]
     written: list[list[int]] = []
@@ -79,6 +88,14 @@ def measure(model: Any, tok: Any, asked: Questions, *, layout: Layout | None = N
             for conversation, text in list(zip(asked.conversations, texts))[:_EXAMPLES]
         ],
     }
+
+
+def rendered(tok: Any, conversations: Sequence[Sequence[dict[str, str]]]) -> list[str]:
+    """Each conversation up to its last reply, as a prompt."""
+    return [
+        tok.apply_chat_template(list(messages[:-1]), tokenize=False, add_generation_prompt=True)
+        for messages in conversations
+    ]
 
 
 def _same(found: str, wanted: str) -> bool:

@@ -10,6 +10,9 @@ from fastvocab.export.card import card, card_of_checkpoint
 from fastvocab.model import backend, checkpoint, reference
 from fastvocab.run import Record
 
+#: What tokens mean, where they stand for items (`fastvocab.items.mapping`): without it the model is of no use.
+MAPPING = "item_tokens.json"
+
 
 def export(
     folder: Path, *, source: Path, records: dict[str, Record], base: str | None = None
@@ -32,6 +35,8 @@ def export(
     figures = checkpoint.merge(source, folder, base=base)
     text = card(records) if records else card_of_checkpoint(folder, manifest, figures)
     files.write_text(folder / "README.md", text)
+    if "tokenizer" in records and (mapping := records["tokenizer"].folder / MAPPING).is_file():
+        files.write_text(folder / MAPPING, mapping.read_text(encoding="utf-8"))
     return {
         "format": "hf",
         **figures,

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from fastvocab.errors import CheckpointError, DataError
+from fastvocab.errors import CheckpointError, ConfigError, DataError
 from fastvocab.items import interactions
 from fastvocab.items.decoding import recommend
 from fastvocab.items.mapping import MAPPING, ItemTokens
@@ -60,6 +60,12 @@ def next_items(
         )
     if not history:
         raise DataError("an empty history", fix="name the items that the user took, the newest last")
+    if beams is not None and beams < count:
+        raise ConfigError(
+            f"{beams} beams for {count} items",
+            rule="a beam search gives no more items than it has beams",
+            fix=f"--beams {count} or more",
+        )
     model, tok = checkpoint.load(last_checkpoint(run), base=base)
     ids, begin = mapping.ids(tok), text.bos_id(tok)
     seen = [rows[item] for item in history]

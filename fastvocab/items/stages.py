@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from fastvocab import console, files
+from fastvocab import console
 from fastvocab.config.models import ItemCodesSection, NamedToken
-from fastvocab.errors import ConfigError
+from fastvocab.errors import ConfigError, ModelError
 from fastvocab.items import codes as coding
 from fastvocab.items import interactions, starts, vectors
 from fastvocab.items.interactions import Interactions
 from fastvocab.items.mapping import MAPPING, ItemTokens
 from fastvocab.model import checkpoint, text
 from fastvocab.model.reference import Base
+from fastvocab.tokenizer import base as tokenizers
 from fastvocab.tokenizer import named_stage
 
 #: What was clustered, in the folder of the tokenizer stage.
@@ -45,26 +46,31 @@ def tokens(
     data = interactions.read(corpus)
     if section.codes is not None:
         found, kept = coding.read_codes(section.codes, data.items), {}
-        known: dict[str, Any] = {"from": "a file"}
+        how: dict[str, Any] = {"from": "a file"}
     else:
         given = _vectors(section, data, base, load_in_4bit=load_in_4bit, seed=seed)
         made = coding.residual_kmeans(given, levels=section.levels, codebook=section.codebook, seed=seed)
         found = coding.resolve_collisions(made.codes)
         kept = {"vectors": given} | {f"centroids_{n}": centres for n, centres in enumerate(made.centroids)}
-        known = {"from": _source(section), **made.figures()}
-    figures = coding.usage(found, known.get("codebooks", ()))
+        how = {"from": _source(section), **made.figures()}
+    figures = coding.usage(found, how.get("codebooks", ()))
     for line in coding.table_lines(figures):
         console.say(f"  {line}")
     mapping = ItemTokens(data.items, found)
     named = [NamedToken(token=token) for token in mapping.tokens()]
+    own = tokenizers.read(base.tokenizer_folder)
+    if known := [one.token for one in named if one.token in own.vocab or one.token in own.added]:
+        raise ModelError(
+            f"{base.name} has tokens of items already, such as {known[0]}",
+            rule="its rows stand for the codes of other items",
+            fix="begin with the plain base model; a run goes on by itself (the same command again)",
+        )
     added = named_stage.build(base.tokenizer_folder, folder, named)
     mapping.write(folder / MAPPING)
     if kept:
         np.savez(folder / CLUSTERS, **kept)
     return added | {
-        "items": figures
-        | known
-        | {"levels": mapping.levels, "usage": figures["levels"], "tokens": len(named)}
+        "items": figures | how | {"levels": mapping.levels, "usage": figures["levels"], "tokens": len(named)}
     }
 
 
@@ -123,8 +129,3 @@ def start_rows(corpus: Path, tokenizer: Path, init: str, *, seed: int) -> Callab
         )
 
     return rows
-
-
-def copy_mapping(tokenizer: Path, folder: Path) -> None:
-    """Put `MAPPING` beside an exported model, which is of no use without it."""
-    files.write_text(folder / MAPPING, (tokenizer / MAPPING).read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from fastvocab.errors import CheckpointError
-from fastvocab.layout import outside
+from fastvocab.layout import KEY, Layout
 from fastvocab.model import backend, text
 
 
@@ -38,34 +38,36 @@ def generate(
 def parsed(
     model: Any, tok: Any, prompt: str, *, max_new_tokens: int, temperature: float = 0.0
 ) -> dict[str, Any]:
-    """A reply taken apart by the ``response_template`` of the tokenizer, as plain transformers does it.
+    """A reply taken apart: as ``instruct.reply`` laid it out, else by the ``response_template`` of the tokenizer.
 
     Returns:
         ``well_formed``; the ``fields``, empty where it is not; and the ``text`` of the reply.
 
     Raises:
-        CheckpointError: the tokenizer has no such template.
+        CheckpointError: the tokenizer knows of neither.
     """
-    template = getattr(tok, "response_template", None)
-    if not template:
+    layout, template = tok.init_kwargs.get(KEY), getattr(tok, "response_template", None)
+    if not layout and not template:
         raise CheckpointError(
-            "the model's replies have no layout: there is no response_template in its tokenizer_config.json",
+            f"the model's replies have no layout: neither {KEY} nor response_template is in its tokenizer_config.json",
             fix="instruct.reply='<think>{reasoning}</think><answer>{output}</answer>' lays replies out; or leave "
             "--parse out",
         )
-    ids = prompt_ids(tok, prompt, chat=True)
-    marks = json.dumps(template, ensure_ascii=False)
+    ids, marks = prompt_ids(tok, prompt, chat=True), layout or json.dumps(template, ensure_ascii=False)
+    # special tokens that are part of the layout are part of what is said
     keep = [i for token, i in tok.get_added_vocab().items() if token in marks and i != tok.eos_token_id]
     written = continuations(
         model, tok, [ids], max_new_tokens=max_new_tokens, temperature=temperature, keep=keep
     )
     text = decode(tok, written, keep=True)[0].strip()
-    try:
-        fields = tok.parse_response(text, prefix=tok.decode(ids))
-    except ValueError:  # a field is missing
-        return {"well_formed": False, "fields": {}, "text": text}
-    fields.pop("role", None)
-    return {"well_formed": not outside(template, text), "fields": fields, "text": text}
+    if layout:
+        fields = Layout(layout).read(text)
+    else:
+        try:
+            fields = tok.parse_response(text, prefix=tok.decode(ids))
+        except ValueError:  # a field that may not be missing is
+            fields = None
+    return {"well_formed": fields is not None, "fields": fields or {}, "text": text}
 
 
 def decode(tok: Any, ids: list[list[int]], *, keep: bool = False) -> list[str]:

@@ -28,6 +28,9 @@ from fastvocab.tokenizer import base as tokenizers
 from fastvocab.tokenizer import named
 from fastvocab.train.instruct import template_text
 
+#: Starts of rows that count text (`fastvocab.model.initialise`, which imports torch with its methods).
+_OF_TEXT = ("counted", "calibrated", "distilled")
+
 
 def check(
     config: Config,
@@ -72,6 +75,8 @@ def check(
         for given in (config.corpus.train, config.corpus.replay):
             if given:
                 attempt(partial(_check_text, config, given))
+    if config.recipe != "new_language":
+        attempt(lambda: _check_init(config))
     if config.recipe == "item_tokens":
         attempt(lambda: _check_items(config, read="corpus" not in done))
     if config.instruct.train and "instruct" not in done:
@@ -82,6 +87,15 @@ def check(
                 "instruct.chat_vector together with pretrain.layers=full",
                 rule="the difference is added under an adapter; layers that trained themselves would hide it",
                 fix="pretrain.layers=lora, or instruct.train in place of the chat_vector",
+            )
+        )
+    attempt(lambda: _check_layers(config, base))
+    if config.recipe == "special_tokens" and config.evaluate.control and config.instruct.reply is None:
+        problems.append(
+            ConfigError(
+                "evaluate.control without instruct.reply",
+                rule="the control is taught the same replies without the tags, which their layout tells apart",
+                fix="instruct.reply='<think>{reasoning}</think><answer>{output}</answer>', or evaluate.control=false",
             )
         )
     if config.instruct.chat_vector and base is not None:
@@ -119,6 +133,41 @@ def _check_corpus(config: Config) -> None:
     Spread(section.executor, slurm=section.slurm.model_dump()).check()
 
 
+def _check_layers(config: Config, base: Base | None) -> None:
+    """Layers that are to train themselves: no adapter may be there, and no 4-bit weight."""
+    stages = [stage for stage in memory.stages(config) if getattr(config, stage).layers == "full"]
+    if not stages:
+        return
+    keys = ", ".join(f"{stage}.layers=full" for stage in stages)
+    if config.model.load_in_4bit:
+        raise ConfigError(
+            f"{keys} together with model.load_in_4bit",
+            rule="4-bit weights do not train",
+            fix="set one of them",
+        )
+    earlier = base is not None and base.checkpoint is not None and manifest.peek(base.checkpoint)["lora"]
+    after_adapter = config.recipe == "new_language" and stages == ["instruct"]
+    if earlier or after_adapter:
+        raise ConfigError(
+            f"{keys}: there is an adapter by then, {'of the base' if earlier else 'of pretraining'}",
+            rule="training goes on with the adapter that is there",
+            fix="leave it out" if earlier else "pretrain.layers=full, with instruct.layers=lora on top of it",
+        )
+
+
+def _check_init(config: Config) -> None:
+    """Ways of starting rows that a recipe without text has nothing for."""
+    init, items = config.extend.init, config.recipe == "item_tokens"
+    wrong = init == "auto" or init in _OF_TEXT or (init.startswith("item_") and not items)
+    if wrong or (items and init.startswith(("clone", "description"))):
+        known = "item_centroid, item_text, mean, random" if items else "subtokens, clone:TOKEN, description"
+        raise ConfigError(
+            f"extend.init={init} in the recipe {config.recipe}",
+            rule="there is no text that tokens could be counted in",
+            fix=f"extend.init= one of {known}",
+        )
+
+
 def _check_items(config: Config, *, read: bool) -> None:
     """The first interaction has its fields, what codes or vectors come from is there, and a block has room."""
     section, codes = config.corpus.items, config.tokenizer.items
@@ -127,8 +176,10 @@ def _check_items(config: Config, *, read: bool) -> None:
         named = {key: getattr(section, key) for key in ("user", "item", "time")}
         if (problem := fields.absent(first, named)) is not None:
             raise problem
-        if section.catalogue:
-            sources.resolve(section.catalogue)
+        if section.catalogue and (
+            problem := fields.absent(next(rows(section.catalogue)), {"item": section.item})
+        ):
+            raise problem
     for name in (codes.codes, codes.vectors if codes.vectors not in ("cooccurrence", "text") else None):
         if name is not None:
             sources.resolve(name)
@@ -247,7 +298,7 @@ def _check_tokens(config: Config, base: tokenizers.Base) -> None:
         return
     named.add(base, base, section.tokens, reuse=section.reuse_reserved)
     for one in section.tokens:
-        kind, _, said = (one.init or "").partition(":")
+        kind, _, said = (one.init or config.extend.init).partition(":")
         if kind == "clone" and (near := named.nearest(base, said)) is not None:
             hint = f" (there is: {', '.join(near)})" if near else ""
             wrong.append(f"{one.token} clone:{said}: the base reads this as several tokens{hint}")

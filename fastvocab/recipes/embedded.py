@@ -79,6 +79,7 @@ SPECIAL_TOKENS = Defaults(
     ),
     # rows that were added last have everything to learn, and four tokens have no text to be counted in
     always={
+        "name": "tags",
         "extend": {"init": "subtokens"},
         "instruct": {"embeddings": "new_rows", "new_rows_learning_rate": None},
     },
@@ -113,6 +114,7 @@ ITEM_TOKENS = Defaults(
     ),
     # tokens of codes have no text to be counted, and are spelled alike by accident
     always={
+        "name": "items",
         "extend": {"init": "item_centroid"},
         "pretrain": {"count_targets": 0.0, "shared_subwords": False, "replay": 0.0},
     },

@@ -7,16 +7,19 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from fastvocab import console
 from fastvocab.config import Config
-from fastvocab.config.models import Section
+from fastvocab.config.models import InstructSection, Section
 from fastvocab.corpus import chat as chat_reader
 from fastvocab.corpus import provenance
 from fastvocab.corpus.packages import package_info
 from fastvocab.corpus.split import held_out
 from fastvocab.errors import ConfigError, DataError, ModelError
+from fastvocab.evaluate.replies import Questions
 from fastvocab.layout import Layout
 from fastvocab.model import reference
 from fastvocab.model.reference import Base
@@ -193,6 +196,34 @@ def _chat_model(config: Config) -> list[dict[str, Any]]:
     size = sum(path.stat().st_size for path in chat.folder.glob("*.safetensors"))
     weights = {"path": chat.name, "bytes": size, "sha256": chat.fingerprint, "role": "chat_vector"}
     return [weights, *tokenizer_files(chat, "chat_vector")]
+
+
+def tuned(config: Config, tokenizer: dict[str, Any]) -> InstructSection:
+    """The settings of instruction tuning: where every named token was there already, no added rows can train.
+
+    Args:
+        tokenizer: figures of that stage.
+    """
+    section = config.instruct
+    if section.embeddings == "new_rows" and all(one["was_there"] for one in tokenizer["named"]):
+        console.say("  no row was added, so none trains: as instruct.embeddings=frozen")
+        return section.model_copy(update={"embeddings": "frozen"})
+    return section
+
+
+def questions(config: Config, checkpoint: Path) -> Questions | None:
+    """Held-out questions whose replies are to be laid out, where ``instruct.reply`` says how.
+
+    Args:
+        checkpoint: of instruction tuning, with the chat template.
+    """
+    own = layout(config)
+    if own is None or not config.evaluate.questions:
+        return None
+    from fastvocab.model.text import tokenizer
+
+    asked = [row["messages"] for row in islice(chat(config, heldout=True), config.evaluate.questions)]
+    return Questions.of(asked, own, config.evaluate.reply_tokens, tokenizer(checkpoint)) if asked else None
 
 
 def require_beams(config: Config, items: int) -> None:

@@ -47,7 +47,11 @@ def steps(run: Run) -> list[Step]:
         from fastvocab.model.extend import extend
 
         init, tokens = config.extend.init, context.inputs["tokenizer"]
-        rows = start_rows(context.inputs["corpus"], tokens, init, seed=seed) if "item" in init else None
+        rows = (
+            start_rows(context.inputs["corpus"], tokens, init, seed=seed)
+            if init.startswith("item_")
+            else None
+        )
         multiple = config.extend.pad_to_multiple_of
         known: dict[str, Any] = {"init": init, "rows": rows, "pad_to_multiple_of": multiple, **precision}
         return extend(folder, given.base(config), tokens, **known)
@@ -73,11 +77,8 @@ def steps(run: Run) -> list[Step]:
 
     def export(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.export.stage import export
-        from fastvocab.items.stages import copy_mapping
 
-        figures = export(folder, source=context.inputs["pretrain"], records=run.records)
-        copy_mapping(context.inputs["tokenizer"], folder)
-        return figures
+        return export(folder, source=context.inputs["pretrain"], records=run.records)
 
     own: dict[str, Any] = {
         "items_code": code_digest(["items"])

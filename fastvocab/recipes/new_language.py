@@ -107,6 +107,8 @@ def steps(run: Run) -> list[Step]:
         measured: dict[str, Any] = {"base": given.base(config), "corpus": context.inputs["corpus"]}
         measured |= {"section": config.evaluate, "points": {name: context.inputs[name] for name in points}}
         measured["questions"] = [row["messages"][0]["content"] for row in given.chat(config, heldout=True)]
+        if last == "instruct":
+            measured["replies"] = given.questions(config, context.inputs[last])
         if not config.evaluate.control:
             return evaluate(folder, **measured, **precision)
         measured |= {"tokenizer": context.inputs["tokenizer"], "pretrain": config.pretrain}

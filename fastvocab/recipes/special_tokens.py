@@ -61,7 +61,7 @@ def steps(run: Run) -> list[Step]:
             rows=lambda dropped: given.chat(config, heldout=False, dropped=dropped),
             replay=lambda dropped: given.chat(config, heldout=False, replay=True, dropped=dropped),
             heldout=lambda _: given.chat(config, heldout=True),
-            section=config.instruct,
+            section=given.tuned(config, context.figures["tokenizer"]),
             lora=config.pretrain.lora,
             track=config.track,
             seed=seed,
@@ -75,7 +75,8 @@ def steps(run: Run) -> list[Step]:
         return evaluate_tags(
             folder, base=given.base(config), points={name: context.inputs[name] for name in ("extend", "instruct")},
             section=config.evaluate, tokenizer=context.inputs["tokenizer"], layout=given.layout(config),
-            rows=trained_on, heldout=partial(given.chat, config, heldout=True), tuned=config.instruct,
+            rows=trained_on, heldout=partial(given.chat, config, heldout=True), replay=partial(trained_on, replay=True),
+            named=[one.token for one in config.tokenizer.tokens], init=config.extend.init, tuned=config.instruct,
             lora=config.pretrain.lora, steps=context.figures["instruct"]["steps"], key=context.key,
             saves=context.saves, **precision,
         )  # fmt: skip

@@ -140,7 +140,7 @@ def copy_settings(
             shutil.copytree(source, out / name)
         elif source.is_file():
             shutil.copyfile(source, out / name)
-    config = _read_config(base / "tokenizer_config.json")
+    config = read_config(base / "tokenizer_config.json")
     if not {config.get("tokenizer_class"), type(loaded).__name__} <= set(_PLAIN_CLASSES):
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
         # special tokens that the class knows by default (<s>, </s>, <unk>) and the file may leave out
@@ -162,9 +162,9 @@ def copy_settings(
 
 def _would_be_overridden(base: Path, spec: dict[str, Any] | None) -> bool:
     """True if transformers would put its own normaliser or regex in the place of the written file's."""
-    model_type = _read_config(base / "config.json").get("model_type")
+    model_type = read_config(base / "config.json").get("model_type")
     if model_type is None:  # a tokenizer folder without a model
-        name = str(_read_config(base / "tokenizer_config.json").get("tokenizer_class"))
+        name = str(read_config(base / "tokenizer_config.json").get("tokenizer_class"))
         model_type = "qwen2" if name.startswith("Qwen2Tokenizer") else None
     if model_type not in _OVERRIDDEN:
         return False
@@ -184,7 +184,12 @@ def _plain(step: Any) -> Any:
     return {key: _plain(value) for key, value in step.items() if key not in ("trim_offsets", "invert")}
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no such file.
+
+    Raises:
+        ModelError: it is damaged.
+    """
     if not path.is_file():
         return {}
     try:

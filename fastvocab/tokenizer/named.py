@@ -11,17 +11,20 @@ its own spelling in the byte alphabet is therefore put into it on the way to the
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from fastvocab.config.models import NamedToken
 from fastvocab.errors import ModelError
 from fastvocab.tokenizer.base import Base, Kind
 from fastvocab.tokenizer.bpe import to_alphabet
+from fastvocab.tokenizer.folder import read_config
 
 #: What makers of tokenizers call tokens that they keep for others: Llama 3, Gemma, Mistral v3 and tekken, Phi, Falcon.
 _RESERVED = re.compile(
@@ -96,7 +99,7 @@ def add(source: Base, base: Base, tokens: Sequence[NamedToken], *, reuse: bool =
             for entry in spec["added_tokens"]:
                 if entry["content"] == one.token:
                     entry["special"] = one.special
-    rows = _reserved_rows(base)
+    rows = _reserved_rows(base, _in_use(source.folder))
     longest = max(rows, key=len, default=[])
     replaced: list[str | None] = [None] * len(wanted)
     first = base.next_id
@@ -170,10 +173,23 @@ def _check_beginnings(base: Base, tokens: list[str]) -> None:
         )
 
 
-def _reserved_rows(base: Base) -> list[list[tuple[str, int]]]:
-    """Reserved tokens whose ids follow one another, each row as (token, id)."""
+def _in_use(folder: Path) -> str:
+    """What a tokenizer's settings and chat template say, but for their lists of all added tokens."""
+    said = []
+    for path in sorted([*folder.glob("tokenizer_config.json"), *folder.glob("special_tokens_map.json")]):
+        config = read_config(path)
+        lists = ("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens")
+        said.append(json.dumps({k: v for k, v in config.items() if k not in lists}, ensure_ascii=False))
+    said += [path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.jinja"))]
+    return "\n".join(said)
+
+
+def _reserved_rows(base: Base, used: str) -> list[list[tuple[str, int]]]:
+    """Reserved tokens whose ids follow one another, each row as (token, id); not those in use (a padding token)."""
     every = base.vocab | base.added
-    found = sorted(((i, token) for token, i in every.items() if _RESERVED.fullmatch(token)))
+    found = sorted(
+        (i, token) for token, i in every.items() if _RESERVED.fullmatch(token) and token not in used
+    )
     rows: list[list[tuple[str, int]]] = []
     for (before, _), (i, token) in pairwise([(-2, ""), *found]):
         if i != before + 1 or not rows:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from fastvocab import console
 from fastvocab.config.models import InstructSection, LoraSection
 from fastvocab.errors import ConfigError, DataError
-from fastvocab.layout import Layout
+from fastvocab.layout import KEY, Layout
 from fastvocab.model import backend, text
 from fastvocab.train import chat, stage
 from fastvocab.train.data import Data
@@ -210,9 +211,7 @@ def instruct(
                 "  the base has no chat template and is given a plain one (### User: ... ### Assistant: ...)"
             )
         if section.reply is not None:
-            tokenizer.response_template = Layout(section.reply).response_template(
-                _anchor(tokenizer, chosen or tokenizer.chat_template)
-            )
+            _keep_layout(tokenizer, Layout(section.reply), chosen or tokenizer.chat_template)
         return chosen
 
     return stage.train(
@@ -224,13 +223,42 @@ def instruct(
     )  # fmt: skip
 
 
-def _anchor(tokenizer: Any, template: str) -> str:
-    """What a prompt has right before a reply, by the template: the generation prompt; empty where there is none."""
-    asked = [{"role": "user", "content": "?"}]
-    without, prompt = (
-        tokenizer.apply_chat_template(
-            asked, chat_template=template, tokenize=False, add_generation_prompt=follows
+def _keep_layout(tokenizer: Any, layout: Layout, template: str) -> None:
+    """Put a layout into the tokenizer's settings, and what transformers needs to read it, if it can.
+
+    It cannot where a field has no mark of its own beside it, or where nothing stands between prompt and reply.
+    """
+    from transformers.utils.chat_parsing import parse_response
+
+    tokenizer.init_kwargs[KEY] = layout.text
+    prompt, anchor = _anchor(tokenizer, template)
+    fields = {name: f"{number} of it" for number, name in enumerate(layout.fields)}
+    try:
+        made = layout.response_template(anchor)
+        found = parse_response(layout.write(fields), made, prefix=prompt)
+    except ValueError:
+        found = {}
+    if anchor and {name: str(value).strip() for name, value in found.items()} == {
+        "role": "assistant",
+        **fields,
+    }:
+        tokenizer.response_template = made
+    else:
+        console.say(
+            "  this layout of replies is for fastvocab alone: transformers' parse_response cannot read it"
         )
-        for follows in (False, True)
+
+
+def _anchor(tokenizer: Any, template: str) -> tuple[str, str]:
+    """A prompt, and what each has right before a reply: what two of them end with alike."""
+    one, other = (
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": asked}],
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        for asked in ("What is A?", "Say B!")
     )
-    return prompt[len(without) :] if prompt.startswith(without) else ""
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(one), reversed(other))))
+    return one, one[len(one) - alike :]

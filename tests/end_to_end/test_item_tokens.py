@@ -61,7 +61,7 @@ def test_the_next_item_is_learnt_and_every_recommendation_exists(finished: Path)
     figures = read_records(finished)["evaluate"].figures
     found = {name: p["recommendations"]["recall@5"]["value"] for name, p in figures["points"].items()}
     assert found["pretrain"] > 0.6 > found["popularity"], "nine in ten follow from the last item"
-    assert figures["points"]["pretrain"]["valid"] == 1.0
+    assert figures["points"]["pretrain"]["recommended"] == 150 * 5
     low = figures["compared"]["popularity"]["recall@5"]["low"]
     assert low > 0.2, "by a clear margin"
 
@@ -123,12 +123,34 @@ def test_the_same_command_reuses_everything(
     assert capsys.readouterr().err.count("reused") == 6
 
 
+def test_codes_on_top_of_other_codes_are_refused(
+    finished: Path, shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        item_tokens.main(arguments(finished, shop, tmp_path, "name=again", "tokenizer.items.codebook=7")) == 4
+    )
+    assert "has tokens of items already, such as <a_0>" in capsys.readouterr().err
+
+
+def test_a_folder_of_another_recipe_is_left_alone(
+    finished: Path, tied_llama: Path, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fastvocab.recipes import new_language
+
+    named = [f"runs={finished.parent}", "name=shop"]
+    assert (
+        new_language.main([*named, f"corpus.train={shop / 'items.jsonl'}", f"model.base={tied_llama}"]) == 2
+    )
+    assert "is a run of the recipe item_tokens" in capsys.readouterr().err
+
+
 def test_codes_from_a_file(tied_llama: Path, shop: Path, tmp_path: Path) -> None:
     codes = {f"i{n}": [n // 7, n % 7] for n in range(ITEMS)}
     (tmp_path / "codes.json").write_text(json.dumps(codes))
     more = (f"tokenizer.items.codes={tmp_path / 'codes.json'}", "extend.init=item_text", "pretrain.steps=2",
             "evaluate.items.users=5", "export.to=[]")  # fmt: skip
-    assert item_tokens.main(arguments(tied_llama, shop, tmp_path, *more)) == 0
+    given = [a for a in arguments(tied_llama, shop, tmp_path, *more) if "codebook" not in a]
+    assert item_tokens.main(given) == 0
     mapping = ItemTokens.read(tmp_path / "shop" / "20-tokenizer" / "item_tokens.json")
     assert mapping.of_item("i15") == ["<a_2>", "<b_1>"]
 
@@ -147,7 +169,10 @@ def test_codes_that_are_missing_or_shared_are_told(
 ) -> None:  # fmt: skip
     (tmp_path / "codes.json").write_text(json.dumps(codes))
     more = (f"tokenizer.items.codes={tmp_path / 'codes.json'}", "extend.init=item_text")
-    assert item_tokens.main(arguments(tied_llama, shop, tmp_path, *more)) == 3
+    assert (
+        item_tokens.main([a for a in arguments(tied_llama, shop, tmp_path, *more) if "codebook" not in a])
+        == 3
+    )
     said = capsys.readouterr().err
     assert all(message in said for message in messages) and "Traceback" not in said
 
@@ -160,6 +185,8 @@ def test_codes_that_are_missing_or_shared_are_told(
         (["evaluate.items.beams=3"], 2, "evaluate.items.beams: 3: a beam search gives no more items"),
         (["evaluate.items.beams=41"], 2, "evaluate.items.beams is 41, and the catalogue has 40 items"),
         (["pretrain.block=16", "tokenizer.items.levels=8"], 2, "pretrain.block is 16"),
+        (["tokenizer.items.codes=x.json"], 2, "with codes from a file codebook would do nothing"),
+        (["extend.init=counted"], 2, "extend.init=counted in the recipe item_tokens"),
         (["instruct.train=x.jsonl"], 2, "instruct.train: the recipe item_tokens does not read it"),
     ],
 )

@@ -134,7 +134,66 @@ def test_generate_parses(finished: Path, capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit, match="0"):
         main(["generate", str(finished), "What is 1 + 2?", "--parse", "--tokens", "8"])
     found = json.loads(capsys.readouterr().out)
-    assert found.keys() == {"well_formed", "fields", "text"}
+    read = Layout(REPLY).read(found["text"])
+    assert found == {"well_formed": read is not None, "fields": read or {}, "text": found["text"]}
+
+
+@pytest.mark.parametrize(
+    ("layout", "plain"),
+    [
+        ("<think>{a}</think><answer>{b}</answer>", True),
+        ("<think>{a}</think>{b}", True),
+        ("{a}\n#### {b}", True),
+        ("Answer: {b}", True),
+        ("{a}\n{b}", False),
+    ],
+)
+@pytest.mark.parametrize(
+    "template", [None, "{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"]
+)
+def test_a_layout_is_kept_and_transformers_is_given_what_it_can_read(
+    tied_llama: Path, tmp_path: Path, layout: str, plain: bool, template: str | None
+) -> None:
+    """Templates with and without a generation prompt; what transformers is given, it reads as we do."""
+    from transformers import AutoTokenizer
+
+    from fastvocab.layout import KEY
+    from fastvocab.train.instruct import _keep_layout
+
+    tok = AutoTokenizer.from_pretrained(tied_llama)
+    tok.chat_template = template or tok.chat_template
+    _keep_layout(tok, Layout(layout), tok.chat_template)
+    tok.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert again.init_kwargs[KEY] == layout and (again.response_template is not None) == plain
+    prompt = again.apply_chat_template(
+        [{"role": "user", "content": "Say so."}], tokenize=False, add_generation_prompt=True
+    )
+    fields = {name: f"some {name}" for name in Layout(layout).fields}
+    if plain:
+        found = again.parse_response(Layout(layout).write(fields), prefix=prompt)
+        assert {k: str(v).strip() for k, v in found.items()} == {"role": "assistant", **fields}
+
+
+def test_a_base_without_a_chat_template_is_asked_in_the_words_of_the_trained_one(
+    rows: Path, tmp_path: Path
+) -> None:
+    base = make_llama(tmp_path / "base")
+    for name in ("chat_template.jinja",):
+        (base / name).unlink()
+    assert special_tokens.main(arguments(base, rows, tmp_path, "instruct.steps=1")) == 0
+    assert read_records(tmp_path / "tags")["evaluate"].figures["points"]["base"]["replies"]["questions"] == 3
+
+
+def test_where_all_tags_are_there_already_no_row_trains(
+    finished: Path, rows: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On top of the first run, whose tags these are."""
+    more = ("instruct.steps=1", "evaluate.questions=1", "export.to=[]")
+    assert (
+        special_tokens.main([a for a in arguments(finished, rows, tmp_path, *more) if "lora" not in a]) == 0
+    )
+    assert "as instruct.embeddings=frozen" in capsys.readouterr().err
 
 
 def test_the_same_command_reuses_everything(
@@ -199,6 +258,10 @@ def test_full_fine_tuning_trains_every_weight_and_loads_again(
         (["corpus.train=x.txt"], 2, "corpus.train: the recipe special_tokens does not read it"),
         (["recipe=new_language"], 2, "python -m fastvocab.recipes.new_language"),
         (["instruct.train=[]"], 2, "instruct.train is missing"),
+        # answers that are numbers need a layout as well: both are told
+        (["evaluate.control=true", "instruct.reply=null"], 3, "evaluate.control without instruct.reply"),
+        (["instruct.layers=full", "model.load_in_4bit=true"], 2, "4-bit weights do not train"),
+        (["extend.init=counted"], 2, "extend.init=counted in the recipe special_tokens"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_loaded(

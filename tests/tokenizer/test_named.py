@@ -9,7 +9,7 @@ import pytest
 
 from fastvocab.config.models import NamedToken
 from fastvocab.errors import ModelError
-from fastvocab.tokenizer import named_stage
+from fastvocab.tokenizer import named, named_stage
 from fastvocab.tokenizer.base import read
 
 #: Llama 3 has its turn below: 128,256 ids take their time.
@@ -82,6 +82,19 @@ def test_reserved_tokens_give_up_their_places(
 def test_a_base_without_reserved_tokens_is_told_so(gpt2_base: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has 0 reserved tokens in a row, and 1 tokens"):
         build(gpt2_base, tmp_path / "out", [NamedToken(token="<answer>")], reuse=True)
+
+
+def test_reserved_tokens_in_use_keep_their_places(llama3_base: Path, tmp_path: Path) -> None:
+    """A padding token that is a reserved one is the usual way with Llama 3."""
+    import shutil
+
+    base = Path(shutil.copytree(llama3_base, tmp_path / "base"))
+    path = base / "tokenizer_config.json"
+    config = json.loads(path.read_text()) | {"pad_token": "<|reserved_special_token_12|>"}
+    path.write_text(json.dumps(config))
+    own = read(base)
+    found = named.add(own, own, [NamedToken(token=tag) for tag in TAGS], reuse=True)
+    assert own.added["<|reserved_special_token_12|>"] not in {tag.id for tag in found.tags}
 
 
 def test_tokens_that_are_there_stay_as_they_are(
