@@ -33,8 +33,8 @@ class DeadPrefix(AssertionError):
 class Trie:
     """The prefixes of all items, made by `Trie.build`.
 
-    A million items of four tokens take 20 MB and are built in 0.3 to 0.7 s, 70 MB at the peak; dictionaries in each other
-    take ten times as long and twenty times as much (``scripts/bench_trie.py``).
+    A million items of four tokens take 20 MB and are built in 0.3 to 0.7 s, 70 MB at the peak; dictionaries in each
+    other take ten times as long and twenty times as much (``scripts/bench_trie.py``).
     """
 
     def __init__(self, tokens: list[Ids], starts: list[Ids], rows: Ids) -> None:
