@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -50,10 +50,10 @@ def arguments(base: Path, shop: Path, runs: Path, *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def finished(tied_llama: Path, shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
-    command = [sys.executable, "-m", "fastvocab.recipes.item_tokens", *arguments(tied_llama, shop, runs)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "fastvocab recommend" in done.stderr
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        assert item_tokens.main(arguments(tied_llama, shop, runs)) == 0
+    assert "fastvocab recommend" in said.getvalue()
     return runs / "shop"
 
 
