@@ -96,9 +96,6 @@ def _recommendations(points: dict[str, Any]) -> list[tuple[str, tuple[str, ...],
         out.append(
             (f"{label}@{top}", _cells(points, ".3f", "recommendations", key, "value"), _span(points, key))
         )
-    out.append(
-        ("recommended items that exist", _cells(points, ".0%", "valid"), "the beam search is held to a trie")
-    )
     return out
 
 

@@ -105,7 +105,7 @@ def write(
             rule="a named token is found as one wherever it stands, and comes back as it was",
             fix="choose another text for it, such as plain letters in angle brackets",
         )
-    results = _prove(source, extended, found, loaded, own)
+    results = _prove(source, extended, found, loaded, own, wrong)
     verify.require(results)
     _say(found)
     return {
@@ -122,7 +122,12 @@ def write(
 
 
 def _prove(
-    source: Base, extended: Base, found: Named, loaded: PreTrainedTokenizerFast, own: list[str]
+    source: Base,
+    extended: Base,
+    found: Named,
+    loaded: PreTrainedTokenizerFast,
+    own: list[str],
+    wrong: list[str],
 ) -> list[Proof]:
     gone = {tag.replaces for tag in found.tags}
     before, after = source.vocab | source.added, extended.vocab | extended.added
@@ -154,7 +159,7 @@ def _prove(
             {"lines": len(lines), "changed": len(changed), "decoded_otherwise": len(garbled),
              "examples": [*changed, *garbled][:EXAMPLES]},
         ),
-        Proof("named_tokens_found", True, {"tokens": len(found.tags)}),
+        Proof("named_tokens_found", not wrong, {"tokens": len(found.tags), "examples": wrong[:EXAMPLES]}),
         proofs.chat_template(source, extended, loaded, auto),
         proofs.same_settings(loaded, auto),
         proofs.loaders(source, extended, loaded, auto, Texts(own, [])),

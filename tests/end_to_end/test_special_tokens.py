@@ -13,9 +13,9 @@ import pytest
 
 from fastvocab.layout import Layout
 from fastvocab.model import checkpoint, manifest
-from fastvocab.recipes import special_tokens
+from fastvocab.recipes import new_language, special_tokens
 from fastvocab.run import read_records
-from tests.conftest import make_llama
+from tests.conftest import make_llama, tiny_run
 
 TAGS = ["<think>", "</think>", "<answer>", "</answer>"]
 REPLY = "<think>{reasoning}</think><answer>{output}</answer>"
@@ -260,3 +260,17 @@ def test_mistakes_are_told_before_anything_is_loaded(
     assert special_tokens.main(arguments(tied_llama, rows, tmp_path, *more)) == code
     said = capsys.readouterr().err
     assert message in said and "Traceback" not in said and not (tmp_path / "tags" / "20-tokenizer").exists()
+
+
+def test_a_new_language_may_have_tags_and_laid_out_replies_too(
+    tied_llama: Path, rows: Path, text_folder: Path, tmp_path: Path
+) -> None:
+    own = [a for a in arguments(tied_llama, rows, tmp_path) if "columns" in a or "reply=" in a]
+    more = ('tokenizer.tokens=["<think>", "</think>"]', f"instruct.train={rows}", "evaluate.questions=2",
+            "evaluate.reply_tokens=4", "export.to=[]", *own)  # fmt: skip
+    assert new_language.main(tiny_run(tied_llama, text_folder, tmp_path, *more)) == 0
+    records = read_records(tmp_path / "tiny")
+    measured = records["evaluate"].figures["points"]
+    assert [name for name, point in measured.items() if "replies" in point] == ["base", "instruct"]
+    assert [one["token"] for one in records["tokenizer"].figures["named"]] == ["<think>", "</think>"]
+    assert measured["instruct"]["target"]["tokens"] < measured["base"]["target"]["tokens"]
