@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO
 
@@ -69,7 +69,16 @@ class _Filtered:
 
 # a log file has no width of its own: 110 columns keep the end table whole
 _width = None if sys.stderr.isatty() else 110
-console = Console(file=_Filtered("stderr"), quiet=not processes.is_main(), highlight=False, width=_width)  # type: ignore[arg-type]
+# in a notebook rich would display HTML past the file, and so past the filter
+console = Console(
+    file=_Filtered("stderr"),  # type: ignore[arg-type]
+    quiet=not processes.is_main(),
+    highlight=False,
+    width=_width,
+    force_jupyter=False,
+)
+#: What makes the place that progress is drawn in, where that is not the console (`fastvocab.notebook`).
+_canvases: list[Callable[[], Console]] = []
 
 
 def say(message: str = "", *, style: str | None = None) -> None:
@@ -91,7 +100,7 @@ def fail(lines: list[str]) -> None:
 
 @contextmanager
 def progress(unit: str = "", *, rate: bool = True) -> Iterator[Progress]:
-    """A progress display: description, bar, count, rate field, time left. Silent where there is no terminal.
+    """A progress display: description, bar, count, rate field, time left. Silent without terminal or notebook.
 
     Tasks may carry ``fields`` named ``note`` (loss, MB/s...), shown at the end of the line.
     """
@@ -104,8 +113,26 @@ def progress(unit: str = "", *, rate: bool = True) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     ]
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as display:
+    if _canvases:
+        # a few times a second is what a browser bears, and what is printed goes its own way
+        own: dict[str, Any] = {"refresh_per_second": 2, "redirect_stdout": False, "redirect_stderr": False}
+        with Progress(*columns, console=_canvases[-1](), **own) as display:
+            yield display
+        return
+    # a notebook's kernel asks for colours (FORCE_COLOR), which is_terminal heeds, but moves no cursor
+    shown = console.is_terminal and console.file.isatty()
+    with Progress(*columns, console=console, disable=not shown, transient=True) as display:
         yield display
+
+
+@contextmanager
+def drawing_on(canvas: Callable[[], Console]) -> Iterator[None]:
+    """Draw each progress display on a console of its own that ``canvas`` makes."""
+    _canvases.append(canvas)
+    try:
+        yield
+    finally:
+        _canvases.pop()
 
 
 @contextmanager

@@ -269,11 +269,16 @@ def dropped(records: Records) -> list[tuple[str, str, int]]:
     """(which text, why, documents) of what the corpus stage left out, most first within each text."""
     found = figures(records, "corpus")
     return [
-        (part, _REASONS.get(reason, str(reason).replace("_", " ")), int(documents))
+        (part, reason(why), int(documents))
         for key, part in (("dropped", "new language"), ("replay_dropped", "original language"))
-        for reason, documents in (found.get(key) or {}).items()
+        for why, documents in (found.get(key) or {}).items()
         if is_number(documents) and documents
     ]
+
+
+def reason(name: str) -> str:
+    """Why a document was dropped, for people."""
+    return _REASONS.get(name, str(name).replace("_", " "))
 
 
 def _packages(records: Records) -> dict[str, dict[str, Any]]:

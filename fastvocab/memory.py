@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,18 @@ def reset_peak() -> None:
     torch = sys.modules.get("torch")  # where nobody has imported it there is no GPU memory either
     if torch is not None and torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+
+
+def used() -> int | None:
+    """Bytes in use at this moment: what torch holds of the GPU, or the process's own; None where that is not told."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return int(torch.cuda.memory_reserved())
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:  # not on Linux
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def release() -> None:

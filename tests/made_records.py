@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -137,6 +138,80 @@ def with_control(bits: dict[str, float] = WON, crossover: float | None = 130.0) 
     return {"evaluate": {"points": points, "control": control(bits, crossover), "tasks": tasks}}
 
 
+#: Documents that are not to be trusted: markup, a template's own, control characters, a word without an end.
+HOSTILE = (
+    "<script>alert('text')</script> <b>грубо</b> &amp; $x^2$ {{ 7 * 7 }}",
+    "нуль\x00 і \x1b[31m кінець\u202eзворотно",
+    "слово" * 3000,
+    "القاهرة عاصمة مصر (Cairo) وفيها النيل",
+)
+
+
+def with_view(language: str = "uk") -> dict[str, dict[str, Any]]:
+    """``changes`` for `make`: what the tokenizer stage and the evaluation leave for the eye."""
+    curve = {"0": 5.02, "100": 4.1, "500": 2.84, "1000": 2.48, "2000": 2.15, "4000": 1.87, "8000": 1.63}
+    method = {"method": "continued", "pieces": 12500, "tokens": 8000, "unit": "word", "heldout_units": 33345,
+              "tokens_per_unit": 1.63, "curve": curve, "size_because": "as asked"}  # fmt: skip
+    other = method | {
+        "method": "sentencepiece", "tokens_per_unit": 1.68, "curve": {n: 1.03 * y for n, y in curve.items()},
+    }  # fmt: skip
+    text = "Діти <b>їдять</b> & сплять."
+    cloud = [[math.sin(i) * i / 200, math.cos(1.7 * i) * i / 300] for i in range(600)]
+    rows = {"rows": 49152, "norm": [3.2, 3.2], "cosine": 1.0, "changed": 0, "variance": [0.138],
+            "before": cloud, "after": None}  # fmt: skip
+    return {
+        "tokenizer": {
+            "method": "continued",
+            "methods": [method, other],
+            "frequent": [[" і", 937], ["<b>", 41], ["\u200d", 9], [" не", 7]],
+            "sentence": {
+                "text": text,
+                "base": [[letter, 2 if letter in "Дїя" else 1] for letter in text],
+                "extended": [["Діти", 1], [" <b>", 1], ["їдять", 1], ["</b>", 1], [" & сплять.", 1]],
+            },
+        },
+        "evaluate": {
+            "rows_view": {
+                "first": "extend", "last": "instruct", "tied": True, "width": 576, "old": rows,
+                "new": {"rows": 8000, "norm": [2.62, 2.71], "cosine": 0.9431, "changed": 8000,
+                        "variance": [0.075, 0.073], "before": cloud[:400], "after": cloud[200:]},
+            }
+        },
+    }  # fmt: skip
+
+
+def write_texts(run: Path, texts: tuple[str, ...] = HOSTILE) -> Path:
+    """What corpus and tokenizer stage leave beside their records, with digests in the corpus's own; returns ``run``."""
+    corpus, tokenizer = run / "10-corpus", run / "20-tokenizer"
+    lines = {
+        "train.jsonl": [{"text": text} for text in texts],
+        "heldout.jsonl": [{"text": texts[-1]}],
+        "replay.jsonl": [{"text": "The <i>original</i> language"}],
+        "replay_heldout.jsonl": [{"text": "More of it"}],
+        "dropped.jsonl": [
+            {"part": "train", "reason": reason, "source": "a.txt", "text": text[:200]}
+            for reason, text in zip(("too_short", "wrong_script", "strange_new_reason", "duplicate"), texts)
+        ],
+    }
+    outputs = []
+    for name, rows in lines.items():
+        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8")
+        (corpus / name).write_bytes(data)
+        outputs.append({"path": name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    record = json.loads((corpus / "stage.json").read_text(encoding="utf-8"))
+    (corpus / "stage.json").write_text(json.dumps(record | {"outputs": outputs}), encoding="utf-8")
+    if tokenizer.is_dir():
+        words = ["і", " не", " відповідальність", "<b>", "\u200d", None, " " + "о" * 40]
+        rows = [
+            {"id": 49152 + n, "token": "x", "text": text, "base_ids": [1, 2]} for n, text in enumerate(words)
+        ]
+        rows.append({"id": 60000, "token": "<think>", "text": "<think>", "special": True})
+        (tokenizer / "new_tokens.jsonl").write_text(
+            "\n".join(map(json.dumps, rows)) + "\n{cut", encoding="utf-8"
+        )
+    return run
+
+
 def figures(
     *, original: bool = True, points: tuple[str, ...] = POINTS, language: str = "uk"
 ) -> dict[str, Any]:
@@ -251,6 +326,7 @@ def write_log(path: Path, steps: int) -> None:
             "step": step, "tokens": step * 2048, "seconds": step * 1.1,
             "loss": 3.1 + 2.8 * math.exp(-4 * share) + 0.15 * math.sin(step * 12.9898),
             "learning_rate": 2e-4 * rate, "embedding_learning_rate": 5e-5 * rate,
+            "memory_bytes": 2_000_000_000 + 1_000_000 * step,
         }  # fmt: skip
         lines.append(json.dumps(entry))
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -173,7 +173,7 @@ def test_a_checkpoint_of_no_run_is_exported_with_what_it_knows(
     figures = {"dtype": "bfloat16", "rows": 800, "parameters": 12_345, "rounding": 0.0}
     monkeypatch.setattr("fastvocab.model.checkpoint.merge", lambda *a, **k: figures)
     monkeypatch.setattr("fastvocab.model.backend.device", lambda: "cpu")
-    code, _, err = said(capsys, "export", str(checkpoint), "--to", str(to))
+    code, _, err = said(capsys, "export", str(checkpoint), "--to", "hf", "--out", str(to))
     assert code == 0 and "12,345 parameters" in err
     text = (to / "README.md").read_text()
     assert ModelCard(text).data.base_model == "model"

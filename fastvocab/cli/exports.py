@@ -9,23 +9,43 @@ import typer
 from fastvocab import console
 from fastvocab.cli.app import BASE, app, newest
 
+_TO = "hf (a plain folder), gguf, ollama, adapter (PEFT), hub. Repeatable."
+
 
 @app.command()
 def export(
-    path: Path = typer.Argument(help="A run folder, or a checkpoint in it."),
-    to: Path = typer.Option(..., help="Folder for the plain Hugging Face model; must not exist."),
+    path: Path = typer.Argument(help="A run folder, or a checkpoint."),
+    to: list[str] = typer.Option((), metavar="hf|gguf|ollama|adapter|hub", help=_TO),
+    out: Path | None = typer.Option(
+        None, help="Where it goes; must not exist. Default: RUN/exports. With several --to a folder for all."
+    ),
+    kind: str | None = typer.Option(
+        None, metavar="q8_0|bf16|f16", help="Of the GGUF file, for gguf and ollama. Default: q8_0."
+    ),
+    repo: str | None = typer.Option(None, help="For hub: user/name or organization/name. Private."),
+    public: bool = typer.Option(False, "--public", help="For hub: for everyone to see."),
+    update: bool = typer.Option(False, "--update", help="For hub: also where there is something already."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Say what would be made and uploaded; no network."),
     base: str | None = BASE,
 ) -> None:
-    """Merge a checkpoint into a plain 16-bit model folder."""
-    from fastvocab import files
-    from fastvocab.errors import ConfigError
-    from fastvocab.export.stage import export as work
-    from fastvocab.run import records_around
+    """Hand a model out: a plain Hugging Face folder, GGUF, Ollama, a PEFT adapter, or an upload to the Hub.
 
-    if to.exists():
-        raise ConfigError(f"{to} is there already", fix="choose another folder, or remove it")
+    What was merged before is used again. The Hub's token is read from HF_TOKEN or from hf auth login.
+    """
+    from fastvocab.export import deliver, targets
+
     source = newest(path)
-    records = records_around(source)
-    with files.atomic_folder(to) as folder:
-        figures = work(folder, source=source, records=records, base=base)
-    console.say(f"{figures['parameters']:,} parameters in {figures['dtype']}, {to}")
+    order = targets.order(
+        source, to, out=out, kind=kind, repo=repo, public=public, update=update, base=base, reach=not dry_run
+    )
+    if dry_run:
+        deliver.show(order)
+        return
+    for target, place in order.there.items():
+        console.say(f"{target}: there already, made of this checkpoint: {place}")
+    places = deliver.deliver(order)
+    for target in set(places) - set(order.there):
+        console.say(f"{target}: {places[target]}")
+    console.say()
+    for line in deliver.commands(order.name, {t: p for t, p in places.items() if t in order.wanted}):
+        console.say(f"next    {line}")

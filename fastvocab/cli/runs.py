@@ -8,6 +8,7 @@ import typer
 
 from fastvocab import console
 from fastvocab.cli.app import CONFIG, JSON, KEYS, app, print_json
+from fastvocab.errors import ConfigError
 from fastvocab.recipes import common
 
 
@@ -67,8 +68,23 @@ def run(
 
 
 @app.command()
-def report(path: Path = typer.Argument(help="A run folder.")) -> None:
-    """Write report.html of a run again."""
+def report(
+    paths: list[Path] = typer.Argument(metavar="RUN [RUN ...]", help="Run folders."),
+    out: Path | None = typer.Option(
+        None, help="Of several runs: the page to write. Default: report-compare.html beside the first run."
+    ),
+) -> None:
+    """Write report.html of a run again; of several runs one page that compares them."""
     from fastvocab import report as page
+    from fastvocab.report import compare
 
-    console.say(str(page.write(path)))
+    if len(paths) > 1:
+        console.say(str(compare.write(paths, out)))
+        return
+    if out is not None:
+        raise ConfigError(
+            f"--out {out} and a single run",
+            rule="the page of one run is report.html in its folder",
+            fix="leave --out out, or give several runs to compare",
+        )
+    console.say(str(page.write(paths[0])))

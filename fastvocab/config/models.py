@@ -453,8 +453,27 @@ class EvaluateSection(Section):
 class ExportSection(Section):
     """What is handed out at the end."""
 
-    to: Annotated[tuple[Literal["hf"], ...], BeforeValidator(_listed)] = ("hf",)
-    """Formats: hf is a plain 16-bit Hugging Face folder with a model card."""
+    to: Annotated[tuple[Literal["hf", "gguf", "ollama", "adapter", "hub"], ...], BeforeValidator(_listed)] = (
+        "hf",
+    )
+    """Formats: hf is a plain 16-bit Hugging Face folder with a model card, gguf a file for llama.cpp (extra: gguf), ollama such a file with a Modelfile, adapter a PEFT adapter on the resized base, hub an upload of the folder at the end."""
+    kind: Literal["q8_0", "bf16", "f16"] = "q8_0"
+    """Precision of the GGUF file, for gguf and ollama: 8 bits a weight, or 16."""
+    repo: Annotated[str | None, Field(min_length=1)] = None
+    """For hub: user/name or organization/name. The token is read from HF_TOKEN or from hf auth login."""
+    public: bool = False
+    """For hub: for everyone to see. Unset, the repository is private."""
+
+    @model_validator(mode="after")
+    def _nothing_is_set_for_nothing(self) -> ExportSection:
+        if "hub" in self.to and self.repo is None:
+            raise ValueError("hub needs a name: export.repo=NAMESPACE/NAME")
+        idle = [key for key in ("repo", "public") if getattr(self, key) and "hub" not in self.to]
+        idle += ["kind"] if self.kind != "q8_0" and not {"gguf", "ollama"} & set(self.to) else []
+        if idle:
+            raise ValueError(f"without {'gguf or ollama' if idle == ['kind'] else 'hub'} in export.to "
+                             f"{', '.join(idle)} would do nothing: leave one or the other out")  # fmt: skip
+        return self
 
 
 class Config(Section):
@@ -468,8 +487,8 @@ class Config(Section):
     """Folder that holds the runs."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 3407
     """Seed of everything random."""
-    track: Annotated[tuple[Literal["tensorboard", "wandb", "trackio"], ...], BeforeValidator(_listed)] = ()
-    """Trackers that also get the training curves (extra: track)."""
+    track: Annotated[tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...], BeforeValidator(_listed)] = ()
+    """Trackers that also get the training curves, in track/ of the run folder and sent nowhere unless WANDB_API_KEY, TRACKIO_SPACE_ID or MLFLOW_TRACKING_URI say where (extra: track)."""
     model: ModelSection = ModelSection()
     corpus: CorpusSection = CorpusSection()
     tokenizer: TokenizerSection = TokenizerSection()

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastvocab import console, files
 from fastvocab.config.models import EvaluateSection
-from fastvocab.evaluate import bits, decoding, intervals, tasks
+from fastvocab.evaluate import bits, decoding, intervals, rows_view, tasks
 from fastvocab.evaluate.bits import Pieces
 from fastvocab.evaluate.points import Point, each
 from fastvocab.evaluate.replies import Questions
@@ -51,12 +51,12 @@ def evaluate(
         untagged: how replies are laid out at the point ``control``, which was taught them without tags.
 
     Returns:
-        ``{"points": {name: point}, "prompts", "tasks", "device"}``; ``evaluation.json`` has the nats of each
-        document as well. A point has ``target`` and ``original`` (`bits.score`), ``change`` of both (their ratio to
-        the base's, with its paired interval), ``forgetting_percent`` (the change of the original language, with
-        ``low`` and ``high``), ``decoding`` (`decoding.measure`), ``samples``, ``generation`` (how many of the
-        samples' tokens are new ones) and ``seconds``; where they are asked for, ``replies`` (`replies.measure`) but for
-        checkpoints without training, and ``tags`` (`Probabilities.measure`).
+        ``{"points": {name: point}, "prompts", "tasks", "rows_view" (`rows_view.view`), "device"}``; ``evaluation.json``
+        has the nats of each document as well, and no rows. A point has ``target`` and ``original`` (`bits.score`),
+        ``change`` of both (their ratio to the base's, with its paired interval), ``forgetting_percent`` (the change of
+        the original language, with ``low`` and ``high``), ``decoding`` (`decoding.measure`), ``samples``,
+        ``generation`` (how many of the samples' tokens are new ones) and ``seconds``; where they are asked for,
+        ``replies`` (`replies.measure`) but for checkpoints without training, and ``tags`` (`Probabilities.measure`).
     """
     texts = _Texts(corpus, section, questions, watched, seed) if corpus is not None else None
     prompts = texts.prompts if texts else []
@@ -84,7 +84,7 @@ def evaluate(
         line = [name for name in points if name not in ("control", "plain")]
         out["tasks"] = tasks.measure(section.tasks, base, {line[-1]: points[line[-1]]}, seed=seed)
     files.write_json(folder / "evaluation.json", {**out, "nats_of_documents": texts.nats if texts else {}})
-    return {**out, "device": backend.device()}
+    return {**out, "rows_view": rows_view.view(base, points), "device": backend.device()}
 
 
 class _Texts:

@@ -21,7 +21,7 @@ from fastvocab.items.sequences import room
 from fastvocab.layout import Layout
 from fastvocab.model import chat_vector, manifest, reference
 from fastvocab.model.reference import Base
-from fastvocab.plan import bases, memory, outlook
+from fastvocab.plan import bases, exports, memory, outlook, trackers
 from fastvocab.plan.device import Device
 from fastvocab.plan.outlook import Outlook
 from fastvocab.tokenizer import base as tokenizers
@@ -66,8 +66,9 @@ def check(
 
     if base is not None:
         attempt(lambda: _check_place(config, base, "model.base"))
-    attempt(lambda: _check_trackers(config))
+    attempt(lambda: trackers.check(config.track))
     attempt(lambda: tasks.check(config.evaluate.tasks))
+    attempt(lambda: exports.check(config, base, reach=room))
     # what a finished stage was made from may be gone, on another machine for one: its record stands for it
     done = set() if fresh else {name for name in STAGES if _finished(config, name)}
     if "corpus" not in done:
@@ -231,13 +232,6 @@ def settle(config: Config, base: Base) -> Config:
         return config
     lora = own_adapter(config.pretrain.lora, saved)
     return config.model_copy(update={"pretrain": config.pretrain.model_copy(update={"lora": lora})})
-
-
-def _check_trackers(config: Config) -> None:
-    if missing := [name for name in config.track if find_spec(name) is None]:
-        raise DependencyError(
-            f"track: {', '.join(missing)} is not installed", fix="pip install 'fastvocab[track]'"
-        )
 
 
 def _check_chat(config: Config) -> None:

@@ -15,7 +15,7 @@ from fastvocab.plan.outlook import Outlook
 from fastvocab.plan.sizes import MODES
 from fastvocab.run import Run, Step
 
-#: README, "What it gained". Where a run has a control, its own figures are in its report.
+#: recipes/BENCHMARKS.md, "What it gained". Where a run has a control, its own figures are in its report.
 _GAIN = (
     "gain     fewer tokens are certain, a better model is not: after 5 minutes on two cores SmolLM2-135M was 15% "
     "better at Greek with new tokens than without, at Ukrainian between 3% better and 1% worse; "

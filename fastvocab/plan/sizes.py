@@ -8,6 +8,7 @@ from typing import Any
 from fastvocab.architecture import Architecture
 from fastvocab.config import Config
 from fastvocab.config.models import LoraSection
+from fastvocab.plan import exports
 from fastvocab.tokenizer.size import MOST
 
 #: Which rows of the embedding matrices train (``pretrain.embeddings``).
@@ -163,5 +164,5 @@ def disk(config: Config, sizes: Sizes, *, text_bytes: int, on_gpu: bool) -> dict
         stages["evaluate"] = checkpoint("full") - adapter + 4 * lora
         during = max(during, saves(config.pretrain, "full", lora, 0))
     if config.export.to:
-        stages["export"] = 2 * (sizes.base.body + sizes.embeddings) + tokenizer
+        stages["export"] = exports.disk(config.export, sizes.base.body + sizes.embeddings, adapter, tokenizer)
     return {**stages, "saves": during}

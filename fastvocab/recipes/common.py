@@ -215,6 +215,12 @@ def execute(
         records = run.execute(steps(run))
         processes.share(None)
         finish(run, records, time.monotonic() - started)
+        if run.config.export.repo is not None:
+            from fastvocab.export.deliver import publish
+
+            console.say(
+                f"hub     {publish(run.folder, run.config.export.repo, public=run.config.export.public)}"
+            )
     return records
 
 
@@ -278,12 +284,27 @@ def finish(run: Run, records: dict[str, Record], seconds: float) -> None:
     console.say(f"time    {seconds / 60:.1f} minutes")
     console.say(f"report  {page}")
     if "export" in records:
-        console.say(f"model   {records['export'].folder}  (plain Hugging Face folder)")
+        show_exports(run.config.name, records["export"])
     if run.config.recipe == "item_tokens":
         console.say(f"ask     fastvocab recommend {run.folder} ITEM ITEM ...")
     else:
         parse = " --parse" if run.config.instruct.reply else ""
         console.say(f'talk    fastvocab generate {run.folder} "..."{parse}')
+
+
+def show_exports(name: str, record: Record) -> None:
+    """Where the exported model lies in each form, and what to type with it."""
+    from fastvocab.export.deliver import commands
+
+    made: dict[str, Path] = {
+        target: record.folder / target for target in ("ollama", "adapter") if target in record.figures
+    }
+    if (record.folder / "config.json").is_file():
+        console.say(f"model   {record.folder}  (plain Hugging Face folder)")
+    if (file := record.folder / (record.figures.get("gguf") or {}).get("file", "")).is_file():
+        made["gguf"] = file
+    for line in commands(name, {target: str(place) for target, place in made.items()}):
+        console.say(f"next    {line}")
 
 
 def show_table(records: dict[str, Record]) -> None:

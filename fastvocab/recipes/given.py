@@ -250,6 +250,32 @@ def item_sources(config: Config) -> Callable[[], list[dict[str, Any]]]:
     return lambda: [{**entry, "role": "items"} for name in own for entry in provenance.describe(name)]
 
 
+def exported(config: Config, context: Context) -> dict[str, Any]:
+    """What the export stage makes, and where the merged model waits for the rest to be made."""
+    return {
+        "to": _in_stage(config),
+        "kind": config.export.kind,
+        "name": config.name,
+        "kept": context.saves / context.key[:16],
+    }
+
+
+def _in_stage(config: Config) -> tuple[str, ...]:
+    """``export.to`` in order, without the hub, which comes after the stage and uploads what ``hf`` is."""
+    to = {"hf" if name == "hub" else name for name in config.export.to}
+    return tuple(name for name in ("hf", "gguf", "ollama", "adapter") if name in to)
+
+
+def export_step(
+    config: Config, work: Callable[[Path, Context], dict[str, Any]], *, reads: tuple[str, ...]
+) -> Step:
+    """The stage ``export``: where it is uploaded to changes nothing of what it makes."""
+    to = _in_stage(config)
+    keys = {"to", "kind"} if {"gguf", "ollama"} & set(to) else {"to"}
+    section = config.export.model_copy(update={"to": to})
+    return step("export", section, work, reads=reads, base=config, keys=keys)
+
+
 def step(
     name: str,
     section: Section,

@@ -59,26 +59,33 @@ def steps(run: Run) -> list[Step]:
     def pretrain(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.items.sequences import sequences
         from fastvocab.train.pretrain import pretrain
+        from fastvocab.train.trackers import Tracking
 
         before, section = context.inputs["extend"], config.pretrain
         planning.require_memory(config, given.base(config), context.figures["extend"], "pretrain")
         given.require_beams(config, context.figures["corpus"]["items"])
         rows = sequences(context.inputs["corpus"], context.inputs["tokenizer"], before, section.block)
-        saved: dict[str, Any] = {"key": context.key, "saves_folder": context.saves, "track": config.track}
+        saved: dict[str, Any] = {"key": context.key, "saves_folder": context.saves}
+        saved["track"] = Tracking(config.track, run.folder)
         return pretrain(folder, previous=before, sequences=rows, section=section, seed=seed, **saved)
 
     def evaluate(folder: Path, context: Context) -> dict[str, Any]:
+        from fastvocab.evaluate import rows_view
         from fastvocab.items.evaluation import evaluate
 
         read: dict[str, Any] = {name: context.inputs[name] for name in ("corpus", "tokenizer")}
         points = {"pretrain": context.inputs["pretrain"]}
         read |= {"section": config.evaluate.items, "block": config.pretrain.block}
-        return evaluate(folder, base=given.base(config), points=points, **read, **precision)
+        figures = evaluate(folder, base=given.base(config), points=points, **read, **precision)
+        line = {"extend": context.inputs["extend"], **points}
+        return figures | {"rows_view": rows_view.view(given.base(config), line)}
 
     def export(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.export.stage import export
 
-        return export(folder, source=context.inputs["pretrain"], records=run.records)
+        return export(
+            folder, source=context.inputs["pretrain"], records=run.records, **given.exported(config, context)
+        )
 
     own: dict[str, Any] = {
         "items_code": code_digest(["items"])
@@ -94,12 +101,12 @@ def steps(run: Run) -> list[Step]:
         given.step("extend", config.extend, extend, reads=("corpus", "tokenizer"), **known),
         given.step("pretrain", config.pretrain, pretrain, reads=("corpus", "tokenizer", "extend"), together=True,
                    **known),
-        given.step("evaluate", config.evaluate, evaluate, reads=("corpus", "tokenizer", "pretrain"), **known,
-                   block=config.pretrain.block),
+        given.step("evaluate", config.evaluate, evaluate, reads=("corpus", "tokenizer", "extend", "pretrain"),
+                   **known, block=config.pretrain.block),
     ]  # fmt: skip
     if config.export.to:
         reads = ("tokenizer", "pretrain", "evaluate")
-        line.append(given.step("export", config.export, export, reads=reads, base=config))
+        line.append(given.export_step(config, export, reads=reads))
     return line
 
 

@@ -20,6 +20,7 @@ from fastvocab.recipes import common, given, planning
 from fastvocab.recipes.embedded import NEW_LANGUAGE
 from fastvocab.run import Context, Run, Step
 from fastvocab.train.instruct import template_text
+from fastvocab.train.trackers import Tracking
 
 
 def configure(path: Path | None, overrides: list[str], *, need_text: bool = True) -> Config:
@@ -73,7 +74,7 @@ def steps(run: Run) -> list[Step]:
 
     def training(section: TrainSection, context: Context) -> dict[str, Any]:
         where = {"key": context.key, "saves_folder": context.saves}
-        return {"section": section, "track": config.track, "seed": seed, **where}
+        return {"section": section, "track": Tracking(config.track, run.folder), "seed": seed, **where}
 
     def pretrain(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.train.pretrain import pretrain
@@ -118,7 +119,9 @@ def steps(run: Run) -> list[Step]:
     def export(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.export.stage import export
 
-        return export(folder, source=context.inputs[last], records=run.records)
+        return export(
+            folder, source=context.inputs[last], records=run.records, **given.exported(config, context)
+        )
 
     known: dict[str, Any] = {"base": config, **precision}
     words: dict[str, Any] = {"files": lambda: given.tokenizer_files(given.base(config), "base"), "seed": seed}
@@ -139,7 +142,7 @@ def steps(run: Run) -> list[Step]:
     reads = ("corpus", *(["tokenizer"] if config.evaluate.control else []), *points)
     line.append(given.step("evaluate", config.evaluate, evaluate, reads=reads, **known))
     if config.export.to:
-        line.append(given.step("export", config.export, export, reads=(last, "evaluate"), base=config))
+        line.append(given.export_step(config, export, reads=(last, "evaluate")))
     return line
 
 

@@ -52,6 +52,7 @@ def steps(run: Run) -> list[Step]:
 
     def instruct(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.train.instruct import instruct
+        from fastvocab.train.trackers import Tracking
 
         planning.require_memory(config, given.base(config), context.figures["extend"], "instruct")
         packages = given.packages([*config.instruct.train, *config.instruct.replay])
@@ -63,7 +64,7 @@ def steps(run: Run) -> list[Step]:
             heldout=lambda _: given.chat(config, heldout=True),
             section=given.tuned(config, context.figures["tokenizer"]),
             lora=config.pretrain.lora,
-            track=config.track,
+            track=Tracking(config.track, run.folder),
             seed=seed,
             key=context.key,
             saves_folder=context.saves,
@@ -84,7 +85,9 @@ def steps(run: Run) -> list[Step]:
     def export(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.export.stage import export
 
-        return export(folder, source=context.inputs["instruct"], records=run.records)
+        return export(
+            folder, source=context.inputs["instruct"], records=run.records, **given.exported(config, context)
+        )
 
     known: dict[str, Any] = {"base": config, **precision}
     words: dict[str, Any] = {"files": lambda: given.tokenizer_files(given.base(config), "base"), "seed": seed}
@@ -97,7 +100,7 @@ def steps(run: Run) -> list[Step]:
         given.step("evaluate", config.evaluate, evaluate, reads=("tokenizer", "extend", "instruct"), **known),
     ]
     if config.export.to:
-        line.append(given.step("export", config.export, export, reads=("instruct", "evaluate"), base=config))
+        line.append(given.export_step(config, export, reads=("instruct", "evaluate")))
     return line
 
 

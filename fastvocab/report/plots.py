@@ -1,56 +1,27 @@
-"""Figures as inline SVG that belong to the page: its font, its colours in light and dark, its text as text.
+"""The kinds of figures that a page has: curves, bars, a histogram, and clouds of points.
 
-Matplotlib draws with stand-in colours, which are exchanged for ``currentColor`` and CSS variables afterwards.
-It is imported inside the functions (about a second).
+Whatever is told apart by colour is told apart by dashes or by the shape of marks as well.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from io import StringIO
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import cycle, pairwise
+from typing import Any, NamedTuple
 
-from fastvocab import console
+from fastvocab.report.svg import FIRST, GRID, SECOND, TEXT, THIRD, axes, drawing, svg_of
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_TEXT, _GRID, _FIRST, _SECOND, _THIRD = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
-#: Stand-in colours and what the page calls them. ``var()`` works in style attributes, as matplotlib writes.
-_COLOURS = {
-    _TEXT: "currentColor",
-    _GRID: "var(--line)",
-    _FIRST: "var(--series-1)",
-    _SECOND: "var(--series-2)",
-    _THIRD: "var(--series-3)",
-}
-#: Width in inches: at 72 points each it fills a phone's screen with text that is still readable.
-_WIDTH = 5.0
 #: A longer log is averaged into so many points: more than a screen has pixels for, and megabytes of SVG.
 _MOST_POINTS = 300
+_COLOURS = (FIRST, SECOND, THIRD)
+#: (dashes, mark) of each curve; with more curves than these the looks come round again.
+_STYLES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"), ("-", "v"), ("--", "P"))
+#: Names of curves in a row above the figure, by characters.
+_LEGEND = 58
 
-_SETTINGS: Any = {  # matplotlib's stubs spell out every key
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # a name with $ in it is a name
-    "font.size": 10,
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _TEXT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.6,
-    "text.color": _TEXT,
-    "xtick.color": _GRID,
-    "ytick.color": _GRID,
-    "xtick.labelcolor": _TEXT,
-    "ytick.labelcolor": _TEXT,
-    "legend.frameon": False,
-    "lines.solid_capstyle": "round",
-}
+#: Place of a mark on a figure and what is written beside it.
+Mark = tuple[float, float, str]
+Places = Sequence[Sequence[float]]
 
 
 class Line(NamedTuple):
@@ -68,52 +39,56 @@ def lines(
     marked: bool = False,
     smooth: bool = False,
     scientific: bool = False,
+    from_zero: bool = False,
+    chosen: Mark | None = None,
 ) -> str:
-    """Up to three curves over a common axis, told apart by dashes as well as by colour.
+    """Curves over a common axis.
 
     Args:
-        name: unique on the page; makes ids unique and repeatable.
+        name: unique on the page.
         curves: non-empty curves.
         marked: draw each point, where there are few.
         smooth: draw the points thin and a running mean of a tenth of them over it.
         scientific: label the vertical axis as 2e-4 rather than 0.0002.
+        from_zero: begin the vertical axis at 0.
+        chosen: a point to be pointed out.
 
     Returns:
         An ``<svg>`` element.
     """
-    with console.quiet():  # the first import builds a font cache and says so
-        from matplotlib import rc_context
+    with drawing(name):
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    with rc_context({**_SETTINGS, "svg.hashsalt": name}):
-        figure, axes = _axes(2.4)
-        for curve, colour, style in zip(curves, (_FIRST, _SECOND, _THIRD), ("-", "--", ":")):
+        figure, ax = axes(2.4)
+        for curve, colour, (dashes, mark) in zip(curves, cycle(_COLOURS), cycle(_STYLES)):
             x, y = zip(*_thinned(curve.points))
             many = smooth and len(y) >= 20
-            marker = "o" if len(y) == 1 or marked else None
-            axes.plot(x, y, color=colour, linestyle=style, linewidth=0.9 if many else 1.8, label=curve.label,
-                      marker=marker, markersize=4 if marked else None, alpha=0.55 if many else 1.0)  # fmt: skip
+            ax.plot(x, y, color=colour, linestyle=dashes, linewidth=0.9 if many else 1.8, label=curve.label,
+                    marker=mark if len(y) == 1 or marked else None, markersize=4 if marked else None,
+                    alpha=0.75 if many else 1.0)  # fmt: skip
             if many:
-                axes.plot(
-                    x,
-                    _running_mean(y, max(3, len(y) // 10)),
-                    color=colour,
-                    linewidth=2.0,
-                    label="running mean",
-                )
-        axes.set_xlabel(xlabel)
-        axes.margins(x=0.02, y=0.08)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=not marked))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+                mean = _running_mean(y, max(3, len(y) // 10))
+                ax.plot(x, mean, color=colour, linewidth=2.0, label="running mean")
+        if chosen is not None:
+            _point_out(ax, chosen)
+        ax.set_xlabel(xlabel)
+        ax.margins(x=0.02, y=0.08)
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=not marked))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+        if scientific or from_zero:
+            ax.set_ylim(0, 1.08 * ax.dataLim.y1 or 1.0)
         if scientific:
-            axes.set_ylim(bottom=0)
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _scientific(value)))
-        if len(axes.lines) > 1:
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _scientific(value)))
+        else:
+            ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        labels = [line.get_label() for line in ax.lines if not str(line.get_label()).startswith("_")]
+        if len(labels) > 1:
             # above the axes, where no curve can run through it
-            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(axes.lines), borderaxespad=0.2,
-                        columnspacing=1.2, handlelength=1.6)  # fmt: skip
-        return _svg(figure, name)
+            columns = max(1, min(len(labels), _LEGEND // (max(map(len, map(str, labels))) + 6)))
+            ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2,
+                      columnspacing=1.2, handlelength=1.6)  # fmt: skip
+        return svg_of(figure, name)
 
 
 def bars(name: str, groups: Sequence[tuple[str, float, float]]) -> str:
@@ -126,38 +101,100 @@ def bars(name: str, groups: Sequence[tuple[str, float, float]]) -> str:
     Returns:
         An ``<svg>`` element.
     """
-    with console.quiet():
-        from matplotlib import rc_context
-
-    with rc_context({**_SETTINGS, "svg.hashsalt": name, "axes.grid": False}):
-        figure, axes = _axes(0.5 + 0.75 * len(groups))
+    with drawing(name, **{"axes.grid": False}):
+        figure, ax = axes(0.5 + 0.75 * len(groups))
         ticks, labels = [], []
         for index, (label, before, after) in enumerate(groups):
             for offset, value, when, colour in (
-                (0.0, before, "before", _SECOND),
-                (0.9, after, "after", _FIRST),
+                (0.0, before, "before", SECOND),
+                (0.9, after, "after", FIRST),
             ):
                 place = index * 2.6 + offset
-                axes.barh(place, value, height=0.8, color=colour)
-                axes.annotate(
+                ax.barh(place, value, height=0.8, color=colour)
+                ax.annotate(
                     f"{value:.2f}", (value, place), xytext=(4, 0), textcoords="offset points", va="center"
                 )
                 ticks.append(place)
                 labels.append(f"{label}, {when}" if label else when)
-        axes.set_yticks(ticks, labels)
-        axes.tick_params(left=False, bottom=False, labelbottom=False)
-        axes.spines["bottom"].set_visible(False)
-        axes.invert_yaxis()
-        axes.set_xlim(0, 1.15 * max(max(before, after) for _, before, after in groups))
-        return _svg(figure, name)
+        ax.set_yticks(ticks, labels)
+        ax.tick_params(left=False, bottom=False, labelbottom=False)
+        ax.spines["bottom"].set_visible(False)
+        ax.invert_yaxis()
+        ax.set_xlim(0, 1.15 * max(max(before, after) for _, before, after in groups))
+        return svg_of(figure, name)
 
 
-def _axes(height: float) -> tuple[Figure, Any]:
-    from matplotlib.figure import Figure
+def histogram(name: str, columns: Sequence[tuple[str, int]], *, xlabel: str) -> str:
+    """Columns beside each other, each with its number over it, rounded from a thousand on.
 
-    # without pyplot: no window system is asked for, and nothing global keeps the figure alive
-    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-    return figure, figure.add_subplot()
+    Args:
+        name: unique on the page.
+        columns: (label, number), leftmost first.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    with drawing(name, **{"axes.grid": False}):
+        figure, ax = axes(2.4)
+        places = range(len(columns))
+        ax.bar(places, [number for _, number in columns], width=0.8, color=FIRST)
+        for place, (_, number) in zip(places, columns):
+            ax.annotate(_short(number), (place, number), xytext=(0, 3), textcoords="offset points", ha="center",
+                        fontsize=9)  # fmt: skip
+        ax.set_xticks(places, [label for label, _ in columns])
+        ax.set_xlabel(xlabel)
+        ax.tick_params(left=False, bottom=False, labelleft=False)
+        ax.spines["left"].set_visible(False)
+        ax.margins(y=0.12)
+        return svg_of(figure, name)
+
+
+def clouds(name: str, old: Places, new: Places, *, limits: tuple[float, float, float, float]) -> str:
+    """Two clouds of points over each other: old ones as dots, new ones as crosses.
+
+    Args:
+        name: unique on the page.
+        old, new: (x, y) of each point.
+        limits: left, right, bottom, top of the axes; what lies outside is cut off.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    left, right, bottom, top = limits
+    with drawing(name):
+        figure, ax = axes(3.4)
+        for places, colour, mark, size, label in (
+            (old, SECOND, "o", 2.2, "old rows"),
+            (new, FIRST, "x", 4.0, "new rows"),
+        ):
+            inside = [(x, y) for x, y in places if left <= x <= right and bottom <= y <= top]
+            if inside:
+                x, y = zip(*inside)
+                ax.plot(
+                    x, y, mark, color=colour, markersize=size, markeredgewidth=0.9, label=label, alpha=0.75
+                )
+        ax.set_xlim(left, right)
+        ax.set_ylim(bottom, top)
+        ax.set_xlabel("first axis")
+        ax.set_ylabel("second axis")
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handletextpad=0.2)
+        return svg_of(figure, name)
+
+
+def _point_out(ax: Any, chosen: Mark) -> None:
+    x, y, text = chosen
+    ax.axvline(x, color=GRID, linewidth=1.2, label="_chosen")
+    ax.plot([x], [y], "o", color=TEXT, markersize=8, fillstyle="none", markeredgewidth=1.8, label="_chosen")
+    left, right = ax.get_xlim()
+    side = "right" if x > (left + right) / 2 else "left"
+    ax.annotate(text, (x, y), xytext=(-8 if side == "right" else 8, 10), textcoords="offset points", ha=side)
+
+
+def _short(number: int) -> str:
+    """At most four characters, which have room over a column: 853, 1.9k, 19k."""
+    if number < 1000:
+        return str(number)
+    return f"{number / 1000:.1f}k" if number < 9950 else f"{number / 1000:.0f}k"
 
 
 def _scientific(value: float) -> str:
@@ -182,25 +219,3 @@ def _running_mean(values: Sequence[float], width: int) -> list[float]:
         window = values[i - reach : i + reach + 1]
         out.append(sum(window) / len(window))
     return out
-
-
-def _svg(figure: Figure, name: str) -> str:
-    buffer = StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    # inline SVG needs no namespaces; its style rule would apply to the whole page (the template has it)
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"\s*<defs>\s*</defs>", "", svg)
-    svg = re.sub(r' font-family: [^;"]*;?', "", svg)
-    svg = svg.replace("xlink:href", "href")
-    # ids such as axes_1 would come once for each figure of the page: keep those that something points to
-    wanted = set(re.findall(r'(?:url\(|href=")#([\w.-]+)', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in wanted else "", svg)
-    svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
-    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', 'aria-hidden="true"', svg, count=1)
-    for stand_in, colour in _COLOURS.items():
-        svg = svg.replace(stand_in, colour)
-    return svg.strip()

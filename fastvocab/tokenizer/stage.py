@@ -25,6 +25,7 @@ from fastvocab.tokenizer.guard import Guard, protectable
 from fastvocab.tokenizer.measure import lines_of, measure
 from fastvocab.tokenizer.merge import Merged, assemble
 from fastvocab.tokenizer.pretokenizer import repair
+from fastvocab.tokenizer.shown import shown
 from fastvocab.tokenizer.size import Cost
 from fastvocab.tokenizer.text import collector_paused, read_texts
 from fastvocab.tokenizer.train import Algorithm, fresh
@@ -149,6 +150,8 @@ def build(
     model = yardstick.result()
     alone = measure(model, held) | {"pieces": model.get_piece_size() - 257}  # without bytes and unknown
     summary.say_gain(before, after, alone)
+    texts = {token.id: token.text for token in merged.tokens}
+    looked_at = shown(source.tokenizer, extended.tokenizer, held, texts)
     done = time.perf_counter()
     detail = {proof.name: proof.detail for proof in proofs}
     figures = {
@@ -191,6 +194,7 @@ def build(
             "corpus_bytes": words.total_bytes,
         },
         "heldout": {"base": before, "extended": after, "fresh": alone},
+        **looked_at,
         "proofs": [asdict(proof) for proof in proofs],
         "seconds": {
             "read": round(drawn - started, 2),

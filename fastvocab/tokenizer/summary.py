@@ -14,7 +14,7 @@ from fastvocab.tokenizer.words import Words
 def method(found: Found, size: int, unit: str) -> dict[str, Any]:
     """What one method came to, with the curve at round sizes."""
     most = len(found.pruned.grown.tokens)
-    sizes = [n for n in (0, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000) if n <= most]
+    sizes = [n for n in (0, 100, 250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 64_000) if n <= most]
     return {
         "method": found.method,
         "pieces": found.pieces,

@@ -16,6 +16,7 @@ from fastvocab.layout import KEY, Layout
 from fastvocab.model import backend, text
 from fastvocab.train import chat, stage
 from fastvocab.train.data import Data
+from fastvocab.train.trackers import Tracking
 
 Read = Callable[[Counter[str]], Iterable[dict[str, Any]]]
 
@@ -174,7 +175,7 @@ def instruct(
     key: str,
     saves_folder: Path,
     seed: int,
-    track: tuple[str, ...] = (),
+    track: Tracking | None = None,
     lora: LoraSection | None = None,
 ) -> dict[str, Any]:
     """Tune ``previous`` on conversations and write the new checkpoint to ``folder``.

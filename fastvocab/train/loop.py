@@ -14,7 +14,7 @@ from fastvocab import console, files, processes
 from fastvocab.config.models import PretrainSection, TrainSection
 from fastvocab.errors import Stopped
 from fastvocab.model import backend
-from fastvocab.train import callbacks, evaluation, replies, saves, trainer
+from fastvocab.train import callbacks, evaluation, replies, saves, trackers, trainer
 from fastvocab.train.budget import Budget, batch_size, steps_for
 from fastvocab.train.data import Data
 
@@ -22,7 +22,7 @@ __all__ = ["Budget", "batch_size", "budget_of", "fit", "peak_memory", "require_d
 
 _LOGGED = (
     "step", "tokens", "bytes", "seconds", "loss", "learning_rate", "embedding_learning_rate",
-    "new_rows_learning_rate", "grad_norm",
+    "new_rows_learning_rate", "grad_norm", "memory_bytes",
 )  # fmt: skip
 _EVALUATED = (
     "step", "tokens", "bytes", "seconds", evaluation.TARGET, evaluation.ORIGINAL, evaluation.COUNTS, "target_bytes",
@@ -96,7 +96,14 @@ def fit(
         )
         run.saved_step = resume[1]["step"]
         state = TrainerState.load_from_json(str(resume[0] / "trainer_state.json"))
-    with callbacks.catch_signals(stopper), console.progress(rate=False) as display:
+    done = resume[1]["step"] if resume else 0
+    with (
+        callbacks.catch_signals(stopper),
+        trackers.follow(job, done, (*_LOGGED, *_EVALUATED)) as follower,
+        console.progress(rate=False) as display,
+    ):
+        if follower is not None:
+            run.add_callback(follower)
         stopper.show(display, stage)
         budget.started = time.monotonic()
         if processes.several():

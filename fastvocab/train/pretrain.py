@@ -12,6 +12,7 @@ from fastvocab.errors import ConfigError
 from fastvocab.train import blocks, budget, evaluation, stage
 from fastvocab.train.data import Data
 from fastvocab.train.sequences import Sequences
+from fastvocab.train.trackers import Tracking
 
 
 def pretrain(
@@ -24,7 +25,7 @@ def pretrain(
     key: str,
     saves_folder: Path,
     seed: int,
-    track: tuple[str, ...] = (),
+    track: Tracking | None = None,
 ) -> dict[str, Any]:
     """Train the checkpoint ``previous`` on ``corpus`` (train.jsonl, replay.jsonl) and write the new one to ``folder``.
 

@@ -20,6 +20,7 @@ from fastvocab.train.budget import recomputes
 from fastvocab.train.data import Data
 from fastvocab.train.evaluation import Watched
 from fastvocab.train.optimizer import Groups, warn_of_rates
+from fastvocab.train.trackers import Tracking
 from fastvocab.train.trainer import Job
 
 #: (model, tokenizer, folder for temporary files) -> rows to train on
@@ -65,7 +66,7 @@ def train(
     saves_folder: Path,
     seed: int,
     template: Callable[[Any], str | None] | None = None,
-    track: tuple[str, ...] = (),
+    track: Tracking | None = None,
     watched: Watched | None = None,
 ) -> dict[str, Any]:
     """Train on top of the checkpoint ``previous`` and write the new one into ``folder``.
@@ -75,6 +76,7 @@ def train(
         prepare: makes the rows.
         key, saves_folder: of the run; a save made under the same key is gone on from.
         template: tokenizer -> the chat template to give it, None for its own.
+        track: trackers that follow the training.
         watched: held-out text for evaluations on the way.
 
     Returns:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastvocab import console, files, processes
+from fastvocab import console, files, memory, processes
 from fastvocab.config.models import PretrainSection, TrainSection
 from fastvocab.errors import TrainingError
 from fastvocab.model import backend, load
@@ -20,6 +20,7 @@ from fastvocab.train import saves
 from fastvocab.train.budget import Budget, recomputes, shares
 from fastvocab.train.data import Batches, Data, Order, Rows, without_nothing
 from fastvocab.train.optimizer import RATES, Groups
+from fastvocab.train.trackers import Tracking
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Job:
         folder: where saves go.
         seed: of the data order and of dropout.
         write: writes a checkpoint into an existing folder.
+        track: trackers that follow it (`fastvocab.train.trackers`).
     """
 
     section: TrainSection
@@ -42,7 +44,7 @@ class Job:
     folder: Path
     seed: int
     write: Callable[[Path], Any]
-    track: tuple[str, ...] = ()
+    track: Tracking | None = None
 
     @property
     def rows_first(self) -> float:
@@ -74,7 +76,7 @@ def build(model: Any, tokenizer: Any, job: Job) -> Any:
             logging_steps=1,
             logging_nan_inf_filter=False,
             save_strategy="no",
-            report_to=list(job.track) or "none",
+            report_to="none",
             run_name=job.stage,
             disable_tqdm=True,
             include_num_input_tokens_seen="all",
@@ -232,6 +234,8 @@ def _class() -> Any:
                 }
                 if (read := self.text_bytes(self.state.global_step)) is not None:
                     logs["bytes"] = read
+                if (held := memory.used()) is not None:
+                    logs["memory_bytes"] = held
             super().log(logs, *args, **kwargs)
 
         def _save_checkpoint(self, model: Any, trial: Any) -> None:

@@ -215,9 +215,9 @@ def test_generate_inspect_and_export_work_on_the_run(
     with pytest.raises(SystemExit):
         cli.main(["generate", str(young), "x", "--tokens", "1"])
     assert "its new tokens have not been trained yet" in capsys.readouterr().err
-    code, _ = call("export", run, "--to", str(tmp_path / "out"))
+    code, _ = call("export", run, "--to", "hf", "--out", str(tmp_path / "out"))
     assert code == 0 and (tmp_path / "out" / "model.safetensors").exists()
-    code, _ = call("export", run, "--to", str(tmp_path / "out"))
+    code, _ = call("export", run, "--to", "hf", "--out", str(tmp_path / "out"))
     assert code == 2, "an existing folder is never written over"
     code, said = call("evaluate", run, "--text", str(finished[0] / "10-corpus" / "heldout.jsonl"), "--json")
     assert code == 0 and json.loads(said)["bits_per_byte"] > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 
 import pytest
@@ -25,6 +26,34 @@ def test_the_hub_reads_the_metadata(tmp_path):
     assert data.library_name == "transformers" and data.pipeline_tag == "text-generation"
     assert {"unsloth", "fastvocab"} <= set(data.tags)
     assert data.datasets == ["wikimedia/wikipedia"]
+
+
+def test_the_relation_to_the_base_is_said_where_there_is_a_base(tmp_path):
+    data = ModelCard(_card(tmp_path)).data
+    assert data.base_model_relation == "finetune" and "gguf" not in data.tags
+    nameless = ModelCard(_card(tmp_path / "2", base=HUB_BASE | {"name": "/models/my: <llama>"})).data
+    assert nameless.base_model is None and nameless.get("base_model_relation") is None
+
+
+def test_a_gguf_file_is_told_and_tagged(tmp_path):
+    text = card(read_records(make(tmp_path / "run")), gguf=["demo-Q8_0.gguf"])
+    assert "gguf" in ModelCard(text).data.tags and "llama-cli -m demo-Q8_0.gguf" in text
+
+
+def test_a_result_names_a_dataset_of_the_hub_or_is_left_to_the_table(tmp_path):
+    """Read by huggingface_hub's own rules for ``model-index``, which asks for a dataset's name there."""
+    run = make(tmp_path / "run")
+    assert ModelCard(card(read_records(run))).data.eval_results is None, (
+        "a package, a folder and a dataset together"
+    )
+    settings = json.loads((run / "config.yaml").read_text("utf-8"))
+    settings["corpus"]["train"] = ["hf:wikimedia/wikipedia:20231101.uk@train"]
+    (run / "config.yaml").write_text(json.dumps(settings), "utf-8")
+    (result,) = ModelCard(card(read_records(run)), ignore_metadata_errors=False).data.eval_results
+    assert (result.task_type, result.dataset_type) == ("text-generation", "wikimedia/wikipedia")
+    assert result.metric_type == "bits_per_byte" and result.metric_value == 1.633, (
+        "of the last point of the line"
+    )
 
 
 @pytest.mark.parametrize("language", ["no", "yo", "sr-Latn", "zh-Hant", "kmr"])
