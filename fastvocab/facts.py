@@ -344,7 +344,7 @@ def tokenizer(records: Records) -> list[tuple[str, str]]:
             out.append(
                 (
                     f"found by {method['method']}",
-                    f"{value:.3f} tokens for a held-out {method.get('unit')}{taken}",
+                    f"{value:.3f} tokens for a held-out {method.get('unit') or 'word or character'}{taken}",
                 )
             )
     unit = str(extended.get("unit", "word"))

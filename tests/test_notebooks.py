@@ -159,7 +159,7 @@ def outputs(notebook: Any, kind: str) -> str:
 
 
 def assert_shown(notebook: Any, first: str = "base") -> None:
-    """A table that begins with the column ``first``, before and after, the report with its figures, and progress, all inline."""
+    """A table whose first column is ``first``, the report with its figures, and progress, all inline."""
     said, shown = outputs(notebook, "stdout"), outputs(notebook, "text/html")
     assert "was installed already" in said
     assert f"<th></th><th>{first}</th>" in shown

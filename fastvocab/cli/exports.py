@@ -47,5 +47,5 @@ def export(
     for target in set(places) - set(order.there):
         console.say(f"{target}: {places[target]}")
     console.say()
-    for line in deliver.commands(order.name, {t: p for t, p in places.items() if t in order.wanted}):
+    for line in deliver.commands({t: p for t, p in places.items() if t in order.wanted}):
         console.say(f"next    {line}")

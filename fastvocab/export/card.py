@@ -68,7 +68,7 @@ def card_of_checkpoint(
         f"# {name}, vocabulary extended",
         f"{name} with {count(vocabulary['tokens'])} tokens; its embedding matrix had "
         f"{count(vocabulary['base_rows'])} rows and has {count(vocabulary['rows'])}.",
-        _how_to_use(_template_in(folder)),
+        _how_to_use(template_in(folder)),
         _gguf(gguf),
         _making_of_checkpoint(records, manifest, figures),
         _limits_of_checkpoint(records, manifest),
@@ -210,14 +210,15 @@ def _has_template(records: Records) -> bool:
         if name in records:
             record = records[name]
             outputs = {str(o["path"]).rpartition("/")[2] for o in record.data.get("outputs") or ()}
-            if outputs & set(_TEMPLATES) or _template_in(record.folder):
+            if outputs & set(_TEMPLATES) or template_in(record.folder):
                 return True
             if (record.folder / _SETTINGS).is_file():
                 return False
     return False
 
 
-def _template_in(folder: Path) -> bool:
+def template_in(folder: Path) -> bool:
+    """Is there a chat template, as a file or in the tokenizer's configuration?"""
     if any((folder / name).is_file() for name in _TEMPLATES):
         return True
     config = folder / _SETTINGS

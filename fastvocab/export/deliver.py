@@ -174,11 +174,12 @@ def show(order: Order) -> None:
     """What a dry run says: where everything would go, how much of it, and what would be uploaded."""
     for target, place in order.there.items():
         console.say(f"{target:8} there already: {place}")
+    model = order.merged()
     for target, place in order.places.items():
-        needed = stage.space(order.source, [target], order.kind, base=order.base)
+        there = model is not None
+        needed = stage.space(order.source, [target], order.kind, base=order.base, merged=there)
         console.say(f"{target:8} {place}  (up to {size(needed)} while it is made)")
     if order.repository is not None:
-        model = order.merged()
         if model is None:
             console.say(f"hub      {order.repository.name}, once the model is merged")
         else:
@@ -187,14 +188,10 @@ def show(order: Order) -> None:
             hub.show(hub.listing(model, {gguf.name: gguf} if gguf else None), order.repository)
 
 
-def commands(name: str, places: Mapping[str, str]) -> list[str]:
-    """What to type next with what was made, by target.
-
-    Args:
-        name: of the model, for Ollama (which takes small letters).
-    """
+def commands(places: Mapping[str, str]) -> list[str]:
+    """What to type next with what was made, by target."""
     quoted = {target: shlex.quote(place) for target, place in places.items()}
-    model = shlex.quote("".join(c if c.isalnum() or c in "-_." else "-" for c in name.lower()))
+    model = _ollama_name(Path(places["ollama"])) if "ollama" in places else ""
     lines = {
         "hf": "vllm serve {}",
         "gguf": "llama-cli -m {}",
@@ -203,3 +200,9 @@ def commands(name: str, places: Mapping[str, str]) -> list[str]:
         "hub": "{}",
     }
     return [lines[target].format(quoted[target]) for target in targets.TARGETS if target in quoted]
+
+
+def _ollama_name(folder: Path) -> str:
+    """The name that the Modelfile's own first line has."""
+    with (folder / "Modelfile").open(encoding="utf-8") as lines:
+        return next(lines).split()[3]

@@ -95,6 +95,7 @@ def write(
         ConfigError: there is a Modelfile already, or the instructions have no place in the chat template.
         ModelError: there is no chat template, or one that a Modelfile cannot say.
     """
+    from fastvocab.export.gguf import readback
     from fastvocab.tokenizer.folder import load_auto
 
     path = folder / "Modelfile"
@@ -109,10 +110,11 @@ def write(
         )
     if system is not None and '"""' in system:
         raise ConfigError('instructions with """ in them', rule='a Modelfile quotes with """')
-    turns, more = _without_bos(turns, tokenizer, gguf_file)
-    notes += more
+    context, adds_bos = readback.header(gguf_file)
+    if adds_bos:
+        turns, more = _without_bos(turns, str(tokenizer.bos_token))
+        notes += more
     stop = _stops(turns, tokenizer, tokenizer_folder)
-    context = min(_context(gguf_file), MOST_CONTEXT)
     name = re.sub(r"[^a-z0-9._-]+", "-", gguf_file.stem.lower()).strip("-._") or "model"
     source = f"./{gguf_file.name}" if gguf_file.parent == folder else str(gguf_file)
     start = [f"ollama create {name} -f Modelfile", f"ollama run {name}"]
@@ -121,7 +123,7 @@ def write(
         f"FROM {source}",
         f'TEMPLATE """{turns.go()}"""',
         *(f"PARAMETER stop {_quoted(text)}" for text in stop),
-        f"PARAMETER num_ctx {context}",
+        f"PARAMETER num_ctx {min(context, MOST_CONTEXT)}",
         *([f'SYSTEM """{system}"""'] if system is not None else []),
     ]
     files.write_text(path, "\n".join(lines) + "\n")
@@ -130,7 +132,7 @@ def write(
         "modelfile": str(path),
         "template": turns.go(),
         "stop": stop,
-        "num_ctx": context,
+        "num_ctx": min(context, MOST_CONTEXT),
         "system": turns.before_system is not None,
         "notes": notes,
         "start": start,
@@ -207,13 +209,8 @@ def _changing(folder: Path, why: str) -> ModelError:
     )
 
 
-def _without_bos(turns: Turns, tokenizer: Any, gguf_file: Path) -> tuple[Turns, list[str]]:
-    """The layout without the BOS that llama.cpp puts in front of every prompt, where it does."""
-    from fastvocab.export.gguf import readback
-
-    if not readback.value(gguf_file, "tokenizer.ggml.add_bos_token"):
-        return turns, []
-    bos = str(tokenizer.bos_token)
+def _without_bos(turns: Turns, bos: str) -> tuple[Turns, list[str]]:
+    """The layout without the BOS that llama.cpp puts in front of every prompt."""
     starts = [text for text in (turns.start, turns.before_system) if text is not None]
     if not all(text.startswith(bos) for text in starts):
         return turns, [f"The prompt begins with {bos}, which the chat template alone does not have."]
@@ -229,13 +226,6 @@ def _stops(turns: Turns, tokenizer: Any, folder: Path) -> list[str]:
         raise _changing(folder, "nothing ends a reply")
     eos = [str(tokenizer.eos_token)] if tokenizer.eos_token else []
     return list(dict.fromkeys([first, *eos]))
-
-
-def _context(gguf_file: Path) -> int:
-    from fastvocab.export.gguf import readback
-
-    arch = readback.value(gguf_file, "general.architecture")
-    return int(readback.value(gguf_file, f"{arch}.context_length") or MOST_CONTEXT)
 
 
 def _quoted(text: str) -> str:

@@ -153,18 +153,27 @@ def write_ollama(folder: Path, gguf_file: Path, tokenizer: Path) -> dict[str, An
         os.link(gguf_file, own)
     except OSError:  # file systems without hard links, Colab's Drive among them
         shutil.copyfile(gguf_file, own)
-    return ollama.write(folder, own, tokenizer)
+    found = ollama.write(folder, own, tokenizer)
+    return {key: found[key] for key in ("name", "stop", "num_ctx", "system", "notes")}
 
 
-def space(source: Path, to: Collection[str], kind: str, *, base: str | None = None) -> int:
-    """Bytes that the disk needs room for, at most."""
+def space(
+    source: Path, to: Collection[str], kind: str, *, base: str | None = None, merged: bool = False
+) -> int:
+    """Bytes that the disk needs room for, at most.
+
+    Args:
+        merged: there is a merged model already, which is read, or copied for ``hf``.
+    """
     found = manifest.peek(source)
     weights = reference.recorded(found["base"], base=base).folder
     size = sum(f.stat().st_size for f in weights.glob("*.safetensors"))
     own = sum(f.stat().st_size for f in source.iterdir() if f.is_file())
     needed = own if "adapter" in to else 0
-    if {"hf", "gguf", "ollama"} & set(to):
+    if {"hf", "gguf", "ollama"} & set(to) and not merged:
         needed += 2 * size
+    elif "hf" in to:
+        needed += size + own
     if {"gguf", "ollama"} & set(to):
         needed += int(_GGUF_SIZE[kind] * (size + own)) * (2 if "ollama" in to else 1)
     return needed

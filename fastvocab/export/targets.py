@@ -7,7 +7,7 @@ Everything of a run lies in one place: what its own stage made in ``RUN/70-expor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,12 +122,16 @@ def order(
             )
     if {"gguf", "ollama"} & set(places):
         attempt(partial(_check_gguf, source, base))
+    if "ollama" in places:
+        attempt(partial(check_ollama, source))
     if "adapter" in places:
         attempt(partial(adapter.check, source))
     repository = Repository(repo, public, update or _ours(root, repo)) if "hub" in wanted and repo else None
     if repository is not None:
         attempt(partial(hub.check, repository, reach=reach))
-    attempt(partial(_check_space, source, root if out is None else out, places, chosen, base))
+    needed = attempt(partial(space, source, places, chosen, base=base, merged="hf" in known))
+    if needed is not None:
+        attempt(partial(files.require_space, out or root, needed, "the export"))
     if problems:
         raise together(problems)
     return Order(source, records, name, root, wanted, places, there, chosen, repository, base, out is None)
@@ -172,8 +176,19 @@ def _check_gguf(source: Path, base: str | None) -> None:
     gguf.check_before(source, config=found.config)
 
 
-def _check_space(source: Path, place: Path, to: Collection[str], kind: str, base: str | None) -> None:
-    files.require_space(place, space(source, to, kind, base=base), "the export")
+def check_ollama(folder: Path) -> None:
+    """Is there a chat template that a Modelfile can say?
+
+    Args:
+        folder: with a tokenizer.
+
+    Raises:
+        ModelError: there is none.
+    """
+    from fastvocab.export import ollama
+    from fastvocab.model import text
+
+    ollama.find(text.tokenizer(folder), folder)
 
 
 def _home(source: Path, records: dict[str, Record]) -> tuple[Path, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastvocab import memory
 from fastvocab.errors import ConfigError
-from fastvocab.model import checkpoint, load, manifest, reference, text
+from fastvocab.model import backend, checkpoint, load, manifest, reference, text
 from fastvocab.model import open as opening
 from fastvocab.model.open import LONGEST, Opened, context_of
 from fastvocab.model.speaking import Manner, Reply, ids_of, reading, reply
@@ -35,6 +35,7 @@ def replies(
     Raises:
         ConfigError: no base is known, or the base has no chat template.
     """
+    backend.sleep_beside_others()
     for which in ("base", "extended"):
         with waiting(f"loading the {which} model"):
             opened = base_of(path, base) if which == "base" else _open(path, base)

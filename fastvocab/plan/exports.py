@@ -10,6 +10,7 @@ from fastvocab.config import Config
 from fastvocab.config.models import ExportSection
 from fastvocab.errors import ConfigError, DependencyError, FastvocabError
 from fastvocab.export import deliver, hub, targets
+from fastvocab.export.card import template_in
 from fastvocab.model import reference
 from fastvocab.model.reference import Base
 from fastvocab.plan import memory
@@ -32,6 +33,8 @@ def check(config: Config, base: Base | None, *, reach: bool) -> None:
     tests = []
     if {"gguf", "ollama"} & set(section.to):
         tests.append(partial(_check_gguf, base if reach else None))
+    if "ollama" in section.to and base is not None and reference.is_whole(base):
+        tests.append(partial(_check_ollama, config, base, reach))
     if "adapter" in section.to:
         tests.append(partial(_check_adapter, config))
     run = Path(config.runs).expanduser() / config.name
@@ -57,6 +60,20 @@ def _check_gguf(base: Base | None) -> None:
         from fastvocab.export import gguf
 
         gguf.check_before(base.tokenizer_folder, config=base.config)
+
+
+def _check_ollama(config: Config, base: Base, reach: bool) -> None:
+    """Will there be a chat template? Instruction tuning brings one; else it is the base's, if that has one."""
+    if config.instruct.train or config.instruct.chat_vector or config.instruct.template:
+        return
+    if not template_in(base.tokenizer_folder):
+        raise ConfigError(
+            f"export.to has ollama, {base.name} has no chat template, and there is no instruction tuning",
+            rule="Ollama asks a model in turns",
+            fix="instruct.train=FILE, or export.to=[gguf] for llama.cpp",
+        )
+    if reach:
+        targets.check_ollama(base.tokenizer_folder)
 
 
 def _check_adapter(config: Config) -> None:

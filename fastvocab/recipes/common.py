@@ -284,7 +284,7 @@ def finish(run: Run, records: dict[str, Record], seconds: float) -> None:
     console.say(f"time    {seconds / 60:.1f} minutes")
     console.say(f"report  {page}")
     if "export" in records:
-        show_exports(run.config.name, records["export"])
+        show_exports(records["export"])
     if run.config.recipe == "item_tokens":
         console.say(f"ask     fastvocab recommend {run.folder} ITEM ITEM ...")
     else:
@@ -292,7 +292,7 @@ def finish(run: Run, records: dict[str, Record], seconds: float) -> None:
         console.say(f'talk    fastvocab generate {run.folder} "..."{parse}')
 
 
-def show_exports(name: str, record: Record) -> None:
+def show_exports(record: Record) -> None:
     """Where the exported model lies in each form, and what to type with it."""
     from fastvocab.export.deliver import commands
 
@@ -303,7 +303,7 @@ def show_exports(name: str, record: Record) -> None:
         console.say(f"model   {record.folder}  (plain Hugging Face folder)")
     if (file := record.folder / (record.figures.get("gguf") or {}).get("file", "")).is_file():
         made["gguf"] = file
-    for line in commands(name, {target: str(place) for target, place in made.items()}):
+    for line in commands({target: str(place) for target, place in made.items()}):
         console.say(f"next    {line}")
 
 

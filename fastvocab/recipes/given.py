@@ -256,7 +256,7 @@ def exported(config: Config, context: Context) -> dict[str, Any]:
         "to": _in_stage(config),
         "kind": config.export.kind,
         "name": config.name,
-        "kept": context.saves / context.key[:16],
+        "kept": context.saves / context.key[:16] / config.name,
     }
 
 

@@ -206,8 +206,9 @@ def test_generate_inspect_and_export_work_on_the_run(
     facts = json.loads(said)
     assert code == 0 and facts["stage"] == "instruct" and facts["faults"] == []
     assert [entry["stage"] for entry in facts["lineage"]] == ["extend", "pretrain"]
+    assert call("generate", f"{run}/70-export", "Мова", "--raw", "--tokens", "1")[0] == 0
     with pytest.raises(SystemExit) as left:
-        cli.main(["generate", f"{run}/70-export", "x"])
+        cli.main(["generate", f"{run}/60-evaluate", "x"])
     assert left.value.code == 5 and f"give the run, {run}" in capsys.readouterr().err
     young = tmp_path / "young"
     for stage in ("10-corpus", "20-tokenizer", "30-extend"):

@@ -269,3 +269,77 @@ def test_the_plan_counts_every_file() -> None:
     assert disk("export.to=[hf,gguf]") == 2_010_000 + 1_062_500 + 10_000
     assert disk("export.to=[hf,gguf]", "export.kind=f16") == 4_020_000
     assert disk("export.to=[adapter]") == 50_000
+
+
+def test_gguf_and_ollama_share_a_file_and_are_found_again(run: Path, export, no_merging: None) -> None:
+    code, said = export(run, "--to", "ollama", "--to", "gguf")
+    file, folder = run / "exports" / "tied-Q8_0.gguf", run / "exports" / "ollama"
+    assert code == 0, said
+    assert {p.name for p in folder.iterdir()} == {"Modelfile", "tied-Q8_0.gguf"}
+    assert (folder / "tied-Q8_0.gguf").stat().st_ino == file.stat().st_ino, "one file under two names"
+    assert "FROM ./tied-Q8_0.gguf" in (folder / "Modelfile").read_text("utf-8"), "the folder can be moved"
+    name = "tied-q8_0"
+    assert f"next    llama-cli -m {file}" in said
+    assert f"next    ollama create {name} -f {folder}/Modelfile && ollama run {name}" in said
+    code, said = export(run, "--to", "ollama", "--to", "gguf")
+    assert code == 0 and said.count("there already") == 2 and f"ollama run {name}" in said
+    # of another precision it is another file; the folder of the first is neither written over nor taken for it
+    code, said = export(run, "--to", "gguf", "--to", "ollama", "--kind", "f16")
+    assert code == 2 and f"{folder} is there already" in said and "F16" not in said
+    assert export(run, "--to", "gguf", "--kind", "f16")[0] == 0
+    assert (run / "exports" / "tied-F16.gguf").stat().st_size > file.stat().st_size
+    assert {p.name for p in (run / "exports").iterdir()} == {
+        file.name,
+        "tied-F16.gguf",
+        "ollama",
+        "made.json",
+    }
+
+
+def test_ollama_alone_has_its_file_in_its_folder(run: Path, export, no_merging: None, tmp_path: Path) -> None:
+    assert export(run, "--to", "ollama", "--out", tmp_path / "out")[0] == 0
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"Modelfile", "tied-Q8_0.gguf"}
+
+
+def test_a_stage_with_everything_in_it(run: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    to = ("hf", "gguf", "ollama", "adapter")
+    asked: dict[str, Any] = {
+        "source": run / "40-pretrain",
+        "records": read_records(run),
+        "to": to,
+        "name": "x",
+    }
+    with files.atomic_folder(tmp_path / "out") as folder:
+        figures = stage.export(folder, **asked, kept=tmp_path / "saves" / "key")
+    out = tmp_path / "out"
+    assert {"x-Q8_0.gguf", "ollama", "adapter", "config.json", "README.md"} <= {p.name for p in out.iterdir()}
+    assert "FROM ./x-Q8_0.gguf" in (out / "ollama" / "Modelfile").read_text("utf-8")
+    assert AutoModelForCausalLM.from_pretrained(out).config.vocab_size == 832
+    assert str(tmp_path) not in json.dumps(figures), "no place of the machine in a record"
+    assert figures["gguf"]["kind"] == "q8_0" and figures["adapter"]["rows"] == {"embed_tokens": 820}
+
+
+def test_ollama_without_a_chat_template_is_refused_before_training(tmp_path: Path) -> None:
+    from fastvocab.model import reference
+    from tests.conftest import make_llama
+
+    base = make_llama(tmp_path / "base")
+    config = load(None, ["export.to=[hf,ollama]", f"runs={tmp_path}"])
+    exports.check(config, reference.resolve(str(base)), reach=True)
+    (base / "chat_template.jinja").unlink()
+    with pytest.raises(ConfigError, match="has no chat template"):
+        exports.check(config, reference.resolve(str(base)), reach=False)
+    chats = load(None, ["export.to=[hf,ollama]", f"runs={tmp_path}", "instruct.train=chat.jsonl"])
+    exports.check(chats, reference.resolve(str(base)), reach=False)
+
+
+def test_every_kind_of_file_is_one_that_is_known() -> None:
+    from typing import get_args
+
+    from fastvocab.config.models import ExportSection
+
+    fields = ExportSection.model_fields
+    assert set(get_args(fields["kind"].annotation)) == set(targets.KINDS) == set(exports._WEIGHT)
+    assert set(get_args(get_args(fields["to"].annotation)[0])) == set(targets.TARGETS)

@@ -82,7 +82,6 @@ def test_tensorboard_reads_what_the_log_has(runs: tuple[Followed, Followed]) -> 
         "loss",
         "learning_rate",
         "grad_norm",
-        "tokens",
         "target_bits_per_byte",
         "original_bits_per_byte",
     ):

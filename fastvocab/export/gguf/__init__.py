@@ -45,9 +45,9 @@ def write(
         tokenizer_only: only the tokenizer, for looking at it in llama.cpp (``vocab_only``); config.json may be missing.
 
     Returns:
-        ``{"kind", "bytes", "tensors", "tokens", "pre", "context", "probe"}``. ``probe`` has the texts that were compared
-        and equal by llama.cpp's rule, those that llama.cpp reads otherwise for a reason of its own (``not_in_llama_cpp``),
-        and the same by transformers.
+        ``{"kind", "bytes", "tensors", "tokens", "pre", "context", "probe"}``. ``probe`` has the texts that were
+        compared and equal by llama.cpp's rule, those that llama.cpp reads otherwise for a reason of its own
+        (``not_in_llama_cpp``), and the same by transformers.
 
     Raises:
         ConfigError: ``kind`` is none of `KINDS`, or ``out`` is there.

@@ -143,17 +143,19 @@ def choose(base: Base, lines: Sequence[str]) -> Fit:
 
     ours = encode_all(base.tokenizer, lines)
     some = lines[:_SOME]
-    first = {named: len(try_on(named, some, ours)) for named in KNOWN.values()}
-    fitting = [named for named, wrong in first.items() if not wrong and not try_on(named, lines, ours)]
-    if fitting:
-        own = base.cutting.pre_tokenizer
-        cuts = [own.pre_tokenize_str(line) for line in some]
-        apart = {
-            named: sum(named.step.pre_tokenize_str(line) != cut for line, cut in zip(some, cuts))
-            for named in fitting
-        }
-        return Fit(min(fitting, key=apart.__getitem__), len(lines), 0, None)
-    closest = min(first, key=first.__getitem__)
+    own = base.cutting.pre_tokenizer
+    cuts = [own.pre_tokenize_str(line) for line in some]
+    unequal: dict[Named, int] = {}
+    apart: dict[Named, int] = {}
+    for named in KNOWN.values():
+        unequal[named] = len(try_on(named, some, ours))
+        if not unequal[named] and not try_on(named, lines, ours):
+            apart[named] = sum(named.step.pre_tokenize_str(line) != cut for line, cut in zip(some, cuts))
+            if not apart[named]:
+                break
+    if apart:
+        return Fit(min(apart, key=apart.__getitem__), len(lines), 0, None)
+    closest = min(unequal, key=unequal.__getitem__)
     wrong = try_on(closest, lines, ours)
     return Fit(closest, len(lines), len(wrong), min(wrong, key=lambda row: len(row[0])))
 

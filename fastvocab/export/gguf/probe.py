@@ -221,9 +221,10 @@ def _shown(base: Base, text: str, ours: list[int], theirs: list[int]) -> str:
 
 
 def tell(known: Sequence[Known], folder: Path) -> None:
-    """Say what llama.cpp will do otherwise."""
+    """Say what llama.cpp will do otherwise with ordinary text."""
     for one in known:
-        console.warn(f"{folder}: {one}")
+        if one.rule != NO_BYTE:  # bytes of planes without characters: nobody writes them
+            console.warn(f"{folder.name}: {one}")
 
 
 def figures(lines: Sequence[str], known: Sequence[Known]) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 transformers 5.17 takes tokens, merges and special tokens from a file, and for most architectures nothing else: it
 ignores ``tokenizer.ggml.pre`` and has one regex for each architecture (GPT-2's for ``llama``, its own for ``qwen2`` and
-``qwen3``), no normaliser, and no user-defined tokens; Gemma's it reads as Unigram, which is another algorithm. So what is
-compared is what it can hold: its tokens and merges, with the pre-tokenizer and normaliser of tokenizer.json put around
-them. How many texts come out alike with what it puts there itself is told beside.
+``qwen3``), no normaliser, and no user-defined tokens; Gemma's it reads as Unigram, which is another algorithm. So what
+is compared is what it can hold: its tokens and merges, with the pre-tokenizer and normaliser of tokenizer.json put
+around them. How many texts come out alike with what it puts there itself is told beside.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ from fastvocab.tokenizer.base import Base, load_spec
 _OPTIONS = ("ignore_merges", "fuse_unk", "byte_fallback", "unk_token")
 
 
-def value(path: Path, key: str) -> Any:
-    """What a file says of one key; None where it does not."""
+def header(path: Path) -> tuple[int, bool]:
+    """The context length of a file's model, and whether llama.cpp puts BOS before each prompt."""
     import gguf
 
-    found = gguf.GGUFReader(path).fields.get(key)
-    return None if found is None else found.contents()
+    fields = gguf.GGUFReader(path).fields
+    arch = fields["general.architecture"].contents()
+    return int(fields[f"{arch}.context_length"].contents()), bool(
+        fields["tokenizer.ggml.add_bos_token"].contents()
+    )
 
 
 def vocabulary(path: Path) -> Vocabulary:
@@ -64,9 +67,9 @@ def by_transformers(path: Path, base: Base, lines: Sequence[str]) -> dict[str, A
     """Compare what transformers reads out of a file with the tokenizer that was written.
 
     Returns:
-        ``{"version", "lines", "equal", "as_loaded"}``: texts with equal ids under the tokenizer's own pre-tokenizer (all
-        of them), and under the one that transformers puts there. Or ``{"version", "not_read"}`` with the reason, for an
-        architecture that it does not know.
+        ``{"version", "lines", "equal", "as_loaded"}``: texts with equal ids under the tokenizer's own pre-tokenizer
+        (all of them), and under the one that transformers puts there. Or ``{"version", "not_read"}`` with the reason,
+        for an architecture that it does not know.
 
     Raises:
         ModelError: it reads other tokens or merges.
@@ -76,11 +79,8 @@ def by_transformers(path: Path, base: Base, lines: Sequence[str]) -> dict[str, A
     try:
         with quiet():
             loaded = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
-    except (
-        ValueError,
-        KeyError,
-        NotImplementedError,
-    ) as error:  # an architecture without a reader or a converter
+    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
+        # an architecture without a reader, or a tokenizer that it does not expect there
         return {"version": version("transformers"), "not_read": f"{type(error).__name__}: {error}"[:200]}
     spec = json.loads(loaded.backend_tokenizer.to_str())
     if spec["model"]["type"] != "BPE":

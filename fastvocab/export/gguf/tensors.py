@@ -114,10 +114,9 @@ def _planned(name: str, source: str, size: tuple[int, ...], shape: Shape, kind: 
     import gguf
 
     norm = name.endswith("norm.weight")
+    chosen = "F16" if kind == "q8_0" and size[-1] % _BLOCK else kind.upper()
     if len(size) == 1 or norm:
         chosen = "F32"
-    else:
-        chosen = "F16" if kind == "q8_0" and size[-1] % _BLOCK else kind.upper()
     type_ = gguf.GGMLQuantizationType[chosen]
     block, block_bytes = gguf.GGML_QUANT_SIZES[type_]
     heads = 0

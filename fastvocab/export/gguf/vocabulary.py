@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,21 +114,21 @@ def _tokens(base: Base, count: int) -> tuple[list[str], list[int]]:
     for token, index in base.vocab.items():
         spelt[index], types[index] = token, NORMAL
     if base.kind is not Kind.BYTE_LEVEL:
-        for index, token in enumerate(spelt):
-            if token is not None and len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-                types[index] = BYTE
+        types = [
+            BYTE if token and re.fullmatch("<0x[0-9A-F]{2}>", token) else t for token, t in zip(spelt, types)
+        ]
     if base.proto is not None:
         for index, piece in enumerate(parse_proto(base.proto).pieces):
             types[index] = piece.type
-    for token in base.spec.get("added_tokens") or ():
-        content, index = token["content"], token["id"]
+    for added in base.spec.get("added_tokens") or ():
+        content, index = added["content"], added["id"]
         # runs of spaces that are no special tokens (Gemma, Mistral): where their ▁ is looked for in the text itself
         # a space never matches, and the merges make them; where it is looked for in the normalised text, as spaces
         meta = META_SPACE in content and base.kind is not Kind.BYTE_LEVEL
-        if meta and not token["special"] and not token["normalized"] and content in base.vocab:
+        if meta and not added["special"] and not added["normalized"] and content in base.vocab:
             continue
-        spelt[index] = content.replace(META_SPACE, " ") if meta and token["normalized"] else content
-        types[index] = CONTROL if token["special"] else USER_DEFINED
+        spelt[index] = content.replace(META_SPACE, " ") if meta and added["normalized"] else content
+        types[index] = CONTROL if added["special"] else USER_DEFINED
     unknown = base.spec["model"].get("unk_token")
     if unknown in base.vocab and base.kind is not Kind.BYTE_LEVEL:
         types[base.vocab[unknown]] = UNKNOWN
@@ -161,9 +162,9 @@ def _scores(base: Base, tokens: Sequence[str]) -> list[float]:
             scores[index] = piece.score
         return scores
     for place, (left, right) in enumerate(base.merges):
-        index = base.vocab.get(left + right)
-        if index is not None and not scores[index]:
-            scores[index] = -float(place + 1)
+        made = base.vocab.get(left + right)
+        if made is not None and not scores[made]:
+            scores[made] = -float(place + 1)
     lowest = -float(len(base.merges) + 1)
     return [score or lowest for score in scores]
 
