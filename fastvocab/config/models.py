@@ -487,7 +487,9 @@ class Config(Section):
     """Folder that holds the runs."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 3407
     """Seed of everything random."""
-    track: Annotated[tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...], BeforeValidator(_listed)] = ()
+    track: Annotated[
+        tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...], BeforeValidator(_listed)
+    ] = ()
     """Trackers that also get the training curves, in track/ of the run folder and sent nowhere unless WANDB_API_KEY, TRACKIO_SPACE_ID or MLFLOW_TRACKING_URI say where (extra: track)."""
     model: ModelSection = ModelSection()
     corpus: CorpusSection = CorpusSection()

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ class Turns:
     Attributes:
         start: before the first question where there are no instructions; a default instruction may be in it.
         before_system, after_system: around the instructions, up to the first question; None where they have no place.
-        reply: from a question to the reply.
+        reply: from a question to the reply that the model is to write.
+        written: what stands before a reply that was written earlier, beyond that (Mistral's templates: a space).
         question: from a reply to the next question; begins with what ends the reply.
     """
 
@@ -45,6 +47,7 @@ class Turns:
     before_system: str | None
     after_system: str | None
     reply: str
+    written: str
     question: str
 
     def render(self, messages: Sequence[dict[str, str]]) -> str:
@@ -53,9 +56,10 @@ class Turns:
         text = self.start
         if turns and turns[0]["role"] == "system":
             text = f"{self.before_system}{turns.pop(0)['content']}{self.after_system}"
-        return text + "".join(
-            m["content"] + (self.reply if m["role"] == "user" else self.question) for m in turns
-        )
+        for message, following in zip_longest(turns, turns[1:]):
+            behind = self.question if message["role"] == "assistant" else self.reply
+            text += message["content"] + behind + (self.written if following and behind is self.reply else "")
+        return text
 
     def go(self) -> str:
         """The same in Go's template language; without trim marks, so that white space stays what it is."""
@@ -63,11 +67,13 @@ class Turns:
         if self.before_system is not None and self.after_system is not None:
             system = f"{_literal(self.before_system)}{{{{ .System }}}}{_literal(self.after_system)}"
             start = f"{{{{ if .System }}}}{system}{{{{ else }}}}{start}{{{{ end }}}}"
+        more = "gt (len (slice $.Messages $i)) 1"
+        written = f"{{{{ if {more} }}}}{_literal(self.written)}{{{{ end }}}}" if self.written else ""
         return (
             f"{start}{{{{ range $i, $_ := .Messages }}}}"
-            f'{{{{ if eq .Role "user" }}}}{{{{ .Content }}}}{_literal(self.reply)}'
+            f'{{{{ if eq .Role "user" }}}}{{{{ .Content }}}}{_literal(self.reply)}{written}'
             '{{ else if eq .Role "assistant" }}{{ .Content }}'
-            f"{{{{ if gt (len (slice $.Messages $i)) 1 }}}}{_literal(self.question)}{{{{ end }}}}"
+            f"{{{{ if {more} }}}}{_literal(self.question)}{{{{ end }}}}"
             "{{ end }}{{ end }}"
         )
 
@@ -159,10 +165,14 @@ def find(tokenizer: Any, folder: Path) -> tuple[Turns, list[str]]:
         raise _changing(
             folder, "a conversation of three questions is not rendered in the order in which it was said"
         )
-    replies, questions = plain[1::2], plain[2:-1:2]
+    replies, questions, reply = plain[1:-1:2], plain[2:-1:2], plain[-1]
     if len(set(replies)) > 1 or len(set(questions)) > 1:
         odd = replies if len(set(replies)) > 1 else questions
         raise _changing(folder, f"what follows a turn is {odd[0]!r} once and {odd[-1]!r} then")
+    if not replies[0].startswith(reply):
+        raise _changing(
+            folder, f"a reply is to follow {reply!r}, and once it is there it follows {replies[0]!r}"
+        )
     before, after = None, None
     with_system = _parts(tokenizer, [{"role": "system", "content": "SS0ZZ"}, *said], ["SS0ZZ", *marks])
     if with_system is not None and with_system[2:] == plain[1:]:
@@ -171,7 +181,7 @@ def find(tokenizer: Any, folder: Path) -> tuple[Turns, list[str]]:
         notes.append(
             "The chat template has no place for instructions (system) before the conversation: they are left out."
         )
-    turns = Turns(plain[0], before, after, replies[0], questions[0])
+    turns = Turns(plain[0], before, after, reply, replies[0][len(reply) :], questions[0])
     if '"""' in turns.go():
         raise _changing(folder, 'it has """ in it')
     for messages in (*chat.conversations(False), *(chat.conversations(True) if before is not None else [])):
@@ -215,7 +225,7 @@ def _without_bos(turns: Turns, bos: str) -> tuple[Turns, list[str]]:
     if not all(text.startswith(bos) for text in starts):
         return turns, [f"The prompt begins with {bos}, which the chat template alone does not have."]
     before = turns.before_system and turns.before_system.removeprefix(bos)
-    return Turns(turns.start.removeprefix(bos), before, turns.after_system, turns.reply, turns.question), []
+    return replace(turns, start=turns.start.removeprefix(bos), before_system=before), []
 
 
 def _stops(turns: Turns, tokenizer: Any, folder: Path) -> list[str]:

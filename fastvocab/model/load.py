@@ -45,12 +45,12 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
     Returns:
         (model, tokenizer); on CPU the weights are float32, on GPU 16-bit or 4-bit.
     """
+    package = backend.unsloth()  # before torch: it looks whether OpenMP's threads may spin
     import torch
     from safetensors import SafetensorError
 
     from fastvocab.model import text
 
-    package = backend.unsloth()
     longest = (base.config.get("text_config") or base.config).get("max_position_embeddings")
     if isinstance(longest, int):
         block = min(block, longest)  # a longer one would make unsloth stretch the rotary positions

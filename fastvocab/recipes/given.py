@@ -24,7 +24,7 @@ from fastvocab.layout import Layout
 from fastvocab.model import reference
 from fastvocab.model.reference import Base
 from fastvocab.plan import bases
-from fastvocab.run import Context, Step
+from fastvocab.run import Context, Run, Step
 from fastvocab.train.instruct import template_text
 
 #: Settings that change how a stage is made, not what comes out.
@@ -250,30 +250,36 @@ def item_sources(config: Config) -> Callable[[], list[dict[str, Any]]]:
     return lambda: [{**entry, "role": "items"} for name in own for entry in provenance.describe(name)]
 
 
-def exported(config: Config, context: Context) -> dict[str, Any]:
-    """What the export stage makes, and where the merged model waits for the rest to be made."""
-    return {
-        "to": _in_stage(config),
-        "kind": config.export.kind,
-        "name": config.name,
-        "kept": context.saves / context.key[:16] / config.name,
-    }
-
-
 def _in_stage(config: Config) -> tuple[str, ...]:
     """``export.to`` in order, without the hub, which comes after the stage and uploads what ``hf`` is."""
     to = {"hf" if name == "hub" else name for name in config.export.to}
     return tuple(name for name in ("hf", "gguf", "ollama", "adapter") if name in to)
 
 
-def export_step(
-    config: Config, work: Callable[[Path, Context], dict[str, Any]], *, reads: tuple[str, ...]
-) -> Step:
-    """The stage ``export``: where it is uploaded to changes nothing of what it makes."""
+def export_steps(run: Run, *reads: str) -> list[Step]:
+    """The stage ``export`` of a checkpoint, or nothing if nothing is wanted.
+
+    Where it is uploaded to changes nothing of what it makes.
+
+    Args:
+        reads: stages; the first one's checkpoint is exported.
+    """
+    config = run.config
     to = _in_stage(config)
+    if not to:
+        return []
+
+    def export(folder: Path, context: Context) -> dict[str, Any]:
+        from fastvocab.export.stage import export
+
+        # where the merged model waits for the rest to be made
+        kept = context.saves / context.key[:16] / config.name
+        named: dict[str, Any] = {"to": to, "kind": config.export.kind, "name": config.name, "kept": kept}
+        return export(folder, source=context.inputs[reads[0]], records=run.records, **named)
+
     keys = {"to", "kind"} if {"gguf", "ollama"} & set(to) else {"to"}
     section = config.export.model_copy(update={"to": to})
-    return step("export", section, work, reads=reads, base=config, keys=keys)
+    return [step("export", section, export, reads=reads, base=config, keys=keys)]
 
 
 def step(

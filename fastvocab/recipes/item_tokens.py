@@ -80,13 +80,6 @@ def steps(run: Run) -> list[Step]:
         line = {"extend": context.inputs["extend"], **points}
         return figures | {"rows_view": rows_view.view(given.base(config), line)}
 
-    def export(folder: Path, context: Context) -> dict[str, Any]:
-        from fastvocab.export.stage import export
-
-        return export(
-            folder, source=context.inputs["pretrain"], records=run.records, **given.exported(config, context)
-        )
-
     own: dict[str, Any] = {
         "items_code": code_digest(["items"])
     }  # which stages of other recipes do not depend on
@@ -104,10 +97,7 @@ def steps(run: Run) -> list[Step]:
         given.step("evaluate", config.evaluate, evaluate, reads=("corpus", "tokenizer", "extend", "pretrain"),
                    **known, block=config.pretrain.block),
     ]  # fmt: skip
-    if config.export.to:
-        reads = ("tokenizer", "pretrain", "evaluate")
-        line.append(given.export_step(config, export, reads=reads))
-    return line
+    return line + given.export_steps(run, "pretrain", "evaluate", "tokenizer")
 
 
 def main(arguments: list[str] | None = None) -> int:

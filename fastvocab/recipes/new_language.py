@@ -116,13 +116,6 @@ def steps(run: Run) -> list[Step]:
         saved: dict[str, Any] = {"key": context.key, "saves": context.saves, "records": run.records}
         return evaluate_with_control(folder, **measured, **saved, **precision)
 
-    def export(folder: Path, context: Context) -> dict[str, Any]:
-        from fastvocab.export.stage import export
-
-        return export(
-            folder, source=context.inputs[last], records=run.records, **given.exported(config, context)
-        )
-
     known: dict[str, Any] = {"base": config, **precision}
     words: dict[str, Any] = {"files": lambda: given.tokenizer_files(given.base(config), "base"), "seed": seed}
     said: dict[str, Any] = {"sources": {"descriptions": config.extend.descriptions or ()}}
@@ -141,9 +134,7 @@ def steps(run: Run) -> list[Step]:
     last = points[-1]
     reads = ("corpus", *(["tokenizer"] if config.evaluate.control else []), *points)
     line.append(given.step("evaluate", config.evaluate, evaluate, reads=reads, **known))
-    if config.export.to:
-        line.append(given.export_step(config, export, reads=(last, "evaluate")))
-    return line
+    return line + given.export_steps(run, last, "evaluate")
 
 
 def main(arguments: list[str] | None = None) -> int:

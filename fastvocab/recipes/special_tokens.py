@@ -82,13 +82,6 @@ def steps(run: Run) -> list[Step]:
             saves=context.saves, **precision,
         )  # fmt: skip
 
-    def export(folder: Path, context: Context) -> dict[str, Any]:
-        from fastvocab.export.stage import export
-
-        return export(
-            folder, source=context.inputs["instruct"], records=run.records, **given.exported(config, context)
-        )
-
     known: dict[str, Any] = {"base": config, **precision}
     words: dict[str, Any] = {"files": lambda: given.tokenizer_files(given.base(config), "base"), "seed": seed}
     said: dict[str, Any] = {"sources": {"descriptions": config.extend.descriptions or ()}}
@@ -99,9 +92,7 @@ def steps(run: Run) -> list[Step]:
         given.step("instruct", config.instruct, instruct, reads=("extend",), **told, **known),
         given.step("evaluate", config.evaluate, evaluate, reads=("tokenizer", "extend", "instruct"), **known),
     ]
-    if config.export.to:
-        line.append(given.export_step(config, export, reads=("instruct", "evaluate")))
-    return line
+    return line + given.export_steps(run, "instruct", "evaluate")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -96,15 +96,10 @@ def test_llama_cpp_gives_the_logits_of_transformers(small: Path, tmp_path: Path,
         expected = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)(
             torch.tensor([ids])
         ).logits[0]
+    exact = {"type_k": 0, "type_v": 0}  # keys and values in 32 bits
+    path = str(tmp_path / "m.gguf")
     model = llama_cpp.Llama(
-        str(tmp_path / "m.gguf"),
-        n_ctx=128,
-        n_batch=128,
-        logits_all=True,
-        verbose=False,
-        n_threads=1,
-        type_k=0,
-        type_v=0,
+        path, n_ctx=128, n_batch=128, logits_all=True, verbose=False, n_threads=1, **exact
     )
     model.eval(ids)
     found = np.array(model.scores[: len(ids)])

@@ -126,7 +126,8 @@ def tokenizer(folder: Path) -> Any:
 
 
 TEMPLATES = {
-    "chatml": CHATML, "llama-3": LLAMA_3, "gemma": GEMMA, "mistral": MISTRAL, "late system": LATE_SYSTEM, "plain": PLAIN,
+    "chatml": CHATML, "llama-3": LLAMA_3, "gemma": GEMMA, "mistral": MISTRAL, "late": LATE_SYSTEM,
+    "plain": PLAIN,
 }  # fmt: skip
 said = (
     st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1)
@@ -144,7 +145,7 @@ def test_the_prompt_is_the_chat_templates(
     turns, notes = ollama.find(tokenizer, Path("model"))
     messages = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(questions)]
     messages = messages[: len(messages) - 1 + len(messages) % 2]  # ends with a question
-    takes_system = name not in ("gemma", "late system")
+    takes_system = name not in ("gemma", "late")
     assert takes_system == (turns.before_system is not None)
     assert takes_system != any("no place for instructions" in note for note in notes)
     assert ("names the day" in " ".join(notes)) == (name == "llama-3")
