@@ -89,9 +89,9 @@ def test_the_export_opens_in_plain_transformers_and_generates(finished: tuple[Pa
     assert (folder / "README.md").read_text(encoding="utf-8").startswith("---\n")
 
 
-def test_steps_of_all_arms_can_be_timed_in_turns(finished: tuple[Path, str]) -> None:
+def test_steps_of_arms_can_be_timed_in_turns(finished: tuple[Path, str]) -> None:
     script = Path(__file__).parents[2] / "scripts" / "bench_steps.py"
-    arms = ["extended", "control", "plain"]
+    arms = ["extended", "plain"]  # a process each, which imports unsloth
     command = [sys.executable, str(script), str(finished[0]), "--steps", "3", "--arms", *arms, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
