@@ -1,26 +1,19 @@
 """Whether the tokenizer in a GGUF file gives the ids of tokenizer.json, on each family of base, before and after.
 
-    uv run python scripts/gguf_families.py
-    uv run python scripts/gguf_families.py --bases llama3 path/to/base --languages hi --new-tokens 4000
+    uv run python scripts/gguf_families.py [--bases llama3 path/to/base] [--languages hi] [--new-tokens 4000]
 
-Bases: SmolLM2, Llama-3 and Mistral v3 from their packages, any folder, and two trained on the spot on English: one with
-Qwen's regex and normaliser, one like Gemma (SentencePiece-style, tokenizer.json alone). Languages from message
-catalogues, as in bench_tokenizer.py. A markdown table on standard output. Columns:
-
-- regex: whether the base's was repaired for the language (tokenizer.pretokenizer=auto), or kept as it was
-- pre: the name in the file (tokenizer.ggml.pre)
-- texts: of the probe: all scripts, code, emoji, spaces, random Unicode, tokens one by one, conversations
-- rule: share with equal ids by llama.cpp's rule (fastvocab.export.gguf.llama_cpp); none: the export is refused
-- otherwise: texts that llama.cpp reads otherwise for a reason of its own, and which
-- transformers: share with equal ids, tokens and merges as its GGUF loader reads them (cut by tokenizer.json)
-- as loaded: the same as it cuts them itself
-- llama.cpp: share on which llama.cpp itself gives the ids that the rule says, where llama_cpp can be imported
+Two of the bases are trained on the spot: with Qwen's regex and normaliser, and SentencePiece-style like Gemma. Columns:
+regex: repaired for the language (tokenizer.pretokenizer=auto), or kept. pre: tokenizer.ggml.pre. texts: of the probe.
+rule: share with equal ids by llama.cpp's rule. otherwise: texts that it reads otherwise for a reason of its own.
+transformers: share with equal ids by the tokens and merges that its loader reads. as loaded: cut as it cuts them.
+llama.cpp: share on which it gives the ids that the rule says, where llama_cpp can be imported.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import pydoc_data.topics
 import sys
 import tempfile
 from importlib.util import find_spec
@@ -36,6 +29,8 @@ from fastvocab.export.gguf import pretokenizers, probe, readback, vocabulary
 from fastvocab.export.gguf.llama_cpp import Reader
 from fastvocab.tokenizer import stage
 
+_BASES = ["smollm2", "llama3", "qwen-like", "mistral", "gemma-like"]
+_ENGLISH = list(pydoc_data.topics.topics.values())
 _CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -55,9 +50,8 @@ def qwen_like(out: Path) -> None:
     tokenizer.pre_tokenizer = pretokenizers.KNOWN["qwen2"].step
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer.train_from_iterator(english(), trainers.BpeTrainer(vocab_size=8000, initial_alphabet=alphabet))
-    tokenizer.add_special_tokens(special)
+    tokenizer.train_from_iterator(_ENGLISH, trainers.BpeTrainer(vocab_size=8000, initial_alphabet=alphabet))
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     save(tokenizer, out, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=_CHATML)
 
 
@@ -69,45 +63,33 @@ def gemma_like(out: Path) -> None:
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", behavior="merged_with_next")
-    tokenizer.train_from_iterator(english(), trainers.BpeTrainer(vocab_size=8000, special_tokens=special))
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    )
+    tokenizer.train_from_iterator(_ENGLISH, trainers.BpeTrainer(vocab_size=8000, special_tokens=special))
+    parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence(parts)
     spec = json.loads(tokenizer.to_str())
     spec |= {"pre_tokenizer": None, "added_tokens": spec["added_tokens"][:3]}
     save(Tokenizer.from_str(json.dumps(spec)), out, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>")
 
 
-def english() -> list[str]:
-    import pydoc_data.topics as topics
-
-    return list(topics.topics.values())
-
-
 def save(tokenizer: Any, out: Path, **config: str) -> None:
     out.mkdir(parents=True)
     tokenizer.save(str(out / "tokenizer.json"))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast"} | config
-    (out / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    (out / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "TokenizersBackend"} | config))
 
 
 def row(name: str, text: str, folder: Path, repaired: bool | None, work: Path) -> dict[str, str]:
     """A line of the table."""
     regex = "-" if repaired is None else "repaired" if repaired else "kept"
     line = {"base": name, "text": text, "regex": regex}
-    path = work / f"{folder.name}-{name.rpartition('/')[2]}-{text}-{regex}.gguf"
+    path = work / f"{folder.name}.gguf"
     try:
         figures = gguf.write(folder, path, tokenizer_only=True)
     except ModelError as error:
         progress(error.message)
-        return (
-            line
-            | {"pre": "none fits", "texts": "-", "rule": "refused"}
-            | dict.fromkeys(("otherwise", "transformers", "as loaded", "llama.cpp"), "-")
-        )
+        empty = dict.fromkeys(("otherwise", "transformers", "as loaded", "llama.cpp"), "-")
+        return line | {"pre": "none fits", "texts": "-", "rule": "refused"} | empty
     found = figures["probe"]
-    known, theirs = found["not_in_llama_cpp"], found["transformers"]
-    total = found["lines"]
+    known, theirs, total = found["not_in_llama_cpp"], found["transformers"], found["lines"]
     return line | {
         "pre": figures["pre"],
         "texts": f"{total:,}",
@@ -131,12 +113,8 @@ def by_llama_cpp(folder: Path, path: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--bases", nargs="+", default=["smollm2", "llama3", "qwen-like", "mistral", "gemma-like"]
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--bases", nargs="+", default=_BASES)
     parser.add_argument("--languages", nargs="+", default=["uk", "hi"])
     parser.add_argument("--new-tokens", type=int, default=1500)
     given = parser.parse_args()
@@ -146,8 +124,10 @@ def main() -> None:
         for language in given.languages:
             material.write_language(language, None, None, work / language)
         for name in given.bases:
-            base = work / f"base-{Path(name).name}"
-            makers = {"qwen-like": qwen_like, "gemma-like": gemma_like}
+            base, makers = (
+                work / f"base-{Path(name).name}",
+                {"qwen-like": qwen_like, "gemma-like": gemma_like},
+            )
             if name in makers:
                 makers[name](base)
             else:
@@ -159,12 +139,10 @@ def main() -> None:
                     out = work / f"{base.name}-{language}-{mode}"
                     out.mkdir()
                     text, held = work / language / "train.jsonl", work / language / "heldout.jsonl"
-                    figures = stage.build(
-                        base, text, out, heldout=held, new_tokens=given.new_tokens, method="continued", pretokenizer=mode
-                    )  # fmt: skip
-                    changed = figures["pretokenizer"]["changed"]
-                    lines.append(row(name, language, out, changed, work))
-                    if not changed:  # then both are one
+                    asked = {"new_tokens": given.new_tokens, "method": "continued", "pretokenizer": mode}
+                    figures = stage.build(base, text, out, heldout=held, **asked)
+                    lines.append(row(name, language, out, figures["pretokenizer"]["changed"], work))
+                    if not figures["pretokenizer"]["changed"]:  # then both are one
                         break
     sys.stdout.write(markdown(lines) + "\n")
 

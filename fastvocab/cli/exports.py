@@ -44,8 +44,9 @@ def export(
     for target, place in order.there.items():
         console.say(f"{target}: there already, made of this checkpoint: {place}")
     places = deliver.deliver(order)
-    for target in set(places) - set(order.there):
-        console.say(f"{target}: {places[target]}")
+    for target in places:
+        if target not in order.there:
+            console.say(f"{target}: {places[target]}")
     console.say()
     for line in deliver.commands({t: p for t, p in places.items() if t in order.wanted}):
         console.say(f"next    {line}")

@@ -49,8 +49,11 @@ def view(base: Base, points: Mapping[str, Path]) -> dict[str, Any] | None:
     line = {name: folder for name, folder in points.items() if name not in _OTHERS}
     if not line:
         return None
-    (first, start), (last, end) = next(iter(line.items())), [*line.items()][-1]
+    first, start = next(iter(line.items()))
     facts = manifest.peek(start)
+    # after a chat vector the rows are another model's: nothing that training did
+    stands = facts["base"]["fingerprint"]
+    last, end = [one for one in line.items() if manifest.peek(one[1])["base"]["fingerprint"] == stands][-1]
     new_ids = manifest.new_ids(facts)
     if not new_ids or facts["stage"] != "extend":
         return None

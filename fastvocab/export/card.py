@@ -7,6 +7,7 @@ what it cannot do is in `fastvocab.export.card_sections`.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ def _how_to_use(template: bool) -> str:
 def _gguf(names: Sequence[str]) -> str:
     if not names:
         return ""
-    commands = "\n".join(f"llama-cli -m {name}" for name in names)
+    commands = "\n".join(f"llama-cli -m {shlex.quote(name)}" for name in names)
     return (
         f"## GGUF\n\nFor llama.cpp and what is built on it (Ollama, LM Studio):\n\n```sh\n{commands}\n```\n\n"
         "Its tokenizer was read back, and gives the ids that the model was trained on."

@@ -127,13 +127,16 @@ def content(digests: Mapping[str, str]) -> str:
 
 def _again(order: Order) -> str:
     assert order.repository is not None
-    public = " --public" if order.repository.public else ""
+    more = " --public" if order.repository.public else ""
+    more += " --update" if order.repository.update else ""
+    more += f" --base {shlex.quote(order.base)}" if order.base else ""
     where = shlex.quote(str(order.source))
-    return f"fastvocab export {where} --to hub --repo {order.repository.name}{public}"
+    return f"fastvocab export {where} --to hub --repo {order.repository.name}{more}"
 
 
 def _remember(order: Order, target: str, place: Path) -> str:
-    if order.kept and place.is_relative_to(order.root):
+    # what only goes up is remembered in any case: an upload may break off
+    if (order.kept or target not in order.wanted) and place.is_relative_to(order.root):
         entry: dict[str, Any] = {
             "path": place.relative_to(order.root).as_posix(),
             "checkpoint": manifest.digest(order.source),
@@ -142,19 +145,20 @@ def _remember(order: Order, target: str, place: Path) -> str:
             entry["kind"] = order.kind
         if target == "hf":
             entry["files"] = files.describe(place)
-        targets.remember(order.root, target, entry)
+        # a file of each precision has a name of its own
+        targets.remember(order.root, f"gguf-{order.kind}" if target == "gguf" else target, entry)
     return str(place)
 
 
-def published(run: Path) -> str | None:
-    """Address of the upload of just what the run's export stage made; None where there was none."""
+def published(run: Path, repo: str) -> str | None:
+    """Address of the upload to ``repo`` of just what the run's export stage made; None where there was none."""
     try:
         source = last_checkpoint(run)
     except CheckpointError:
         return None
     records = records_around(source)
     entry = targets.made(run.resolve() / "exports").get("hub") or {}
-    if "export" not in records:
+    if "export" not in records or entry.get("repo") != repo:
         return None
     folder = records["export"].folder
     listed = hub.listing(folder)
@@ -164,7 +168,7 @@ def published(run: Path) -> str | None:
 
 def publish(run: Path, repo: str, *, public: bool) -> str:
     """Upload what the export stage of a run made, if it is not there yet; returns the address."""
-    if (done := published(run)) is not None:
+    if (done := published(run, repo)) is not None:
         console.say(f"hub: uploaded already, nothing has changed ({done})")
         return done
     return deliver(targets.order(last_checkpoint(run), ["hub"], repo=repo, public=public))["hub"]

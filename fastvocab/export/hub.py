@@ -226,8 +226,9 @@ def upload(
     operations = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=c) for name, c in contents.items()]
     with _explained(f"the upload to {wanted.name} broke off", again):
         url = api.create_repo(wanted.name, private=not wanted.public, exist_ok=True)
-        done = api.create_commit(wanted.name, operations, commit_message="Upload by fastvocab")
         private = bool(api.repo_info(wanted.name, timeout=_TIMEOUT).private)
+        # last: what fails before it has committed nothing
+        done = api.create_commit(wanted.name, operations, commit_message="Upload by fastvocab")
     return {
         "repo": wanted.name,
         "url": str(url),

@@ -69,11 +69,11 @@ def export(
                 (folder / made.pop()).unlink()
         if made:
             files.write_text(kept / "README.md", text_of_card(kept, source, records, figures, made))
+        files.remove_folder(_figures_of(kept))  # first: a model that was moved in part is none that waits
         for file in sorted(kept.iterdir()):
             if "hf" in to or file.name == MAPPING:
                 file.rename(folder / file.name)
         files.remove_folder(kept)
-        files.remove_folder(_figures_of(kept))
     return {"format": ",".join(to), **figures, "bytes": _bytes(folder), "device": backend.device()}
 
 

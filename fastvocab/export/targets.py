@@ -117,7 +117,9 @@ def order(
                 ConfigError(
                     f"--to {target}: {place} is there already"
                     + ("" if out else ", of another checkpoint or by another hand"),
-                    fix="choose another place with --out, or remove it",
+                    fix="choose another place with --out, or remove it"
+                    if target in wanted
+                    else "remove it: what is uploaded is made there",
                 )
             )
     if {"gguf", "ollama"} & set(places):
@@ -238,7 +240,8 @@ def _there(source: Path, records: dict[str, Record], root: Path, kind: str) -> d
     if found and (records["export"].figures.get("gguf") or {}).get("kind") != kind:
         found = {name: place for name, place in found.items() if name not in ("gguf", "ollama")}
     digest = manifest.digest(source)
-    for name, entry in made(root).items():
+    for key, entry in made(root).items():
+        name = key.partition("-")[0]  # gguf-q8_0
         if name not in ("hf", "adapter", "gguf", "ollama") or entry.get("checkpoint") != digest:
             continue
         place = root / entry["path"]

@@ -199,7 +199,8 @@ def _dtype_name() -> str:
     import torch
 
     if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        # not what torch would emulate on a T4
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     return "bfloat16" if machine.cpu_has_bfloat16() else "float32"
 
 

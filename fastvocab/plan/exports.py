@@ -39,7 +39,7 @@ def check(config: Config, base: Base | None, *, reach: bool) -> None:
         tests.append(partial(_check_adapter, config))
     run = Path(config.runs).expanduser() / config.name
     # what is up there already needs neither a token nor the Hub
-    if section.repo is not None and not (reach and run.is_dir() and deliver.published(run)):
+    if section.repo is not None and not (reach and run.is_dir() and deliver.published(run, section.repo)):
         update = targets.uploaded_to(run, section.repo)
         repository = hub.Repository(section.repo, section.public, update)
         tests.append(partial(hub.check, repository, reach=reach))

@@ -14,7 +14,7 @@ def every(path: Path) -> list[dict[str, Any]]:
     """The lines that are JSON objects; none where there is no such file."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")  # U+2028 in a text ends no line
     return [found for line in lines if (found := _parsed(line)) is not None]
 
 

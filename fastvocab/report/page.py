@@ -41,7 +41,7 @@ def write(run_folder: Path) -> Path:
     """
     path = run_folder / NAME
     config = run_folder / "config.yaml"
-    text = config.read_text(encoding="utf-8") if config.is_file() else None
+    text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else None
     files.write_text(path, html(read_records(run_folder), run_folder.resolve().name, config=text))
     return path
 

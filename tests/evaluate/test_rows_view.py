@@ -28,7 +28,9 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[Base, torch.Tensor]:
     return Base(str(folder), folder, None, "f" * 64), weight.float()
 
 
-def checkpoint(folder: Path, rows: dict[int, torch.Tensor], *, stage: str, new: range) -> Path:
+def checkpoint(
+    folder: Path, rows: dict[int, torch.Tensor], *, stage: str, new: range, stands_on: str = "f" * 64
+) -> Path:
     """What `rows_view` reads of a checkpoint: its manifest, and rows of its own."""
     folder.mkdir()
     index = torch.tensor(sorted(rows))
@@ -37,7 +39,8 @@ def checkpoint(folder: Path, rows: dict[int, torch.Tensor], *, stage: str, new: 
     total = OLD + NEW + PADDING
     vocabulary = {"new_first": new.start, "new_stop": new.stop, "rows": total,
                   "unused": [[total - PADDING, total]]}  # fmt: skip
-    manifest = {"schema": 1, "stage": stage, "tied": False, "vocabulary": vocabulary}
+    manifest = {"schema": 1, "stage": stage, "tied": False, "vocabulary": vocabulary,
+                "base": {"fingerprint": stands_on}}  # fmt: skip
     (folder / "fastvocab.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
 
@@ -130,6 +133,19 @@ def test_there_is_nothing_to_see_without_new_rows_or_a_beginning(
     assert rows_view.view(base[0], {"extend": none}) is None
     assert rows_view.view(base[0], {"pretrain": line["points"]["pretrain"]}) is None
     assert rows_view.view(base[0], {"control": line["points"]["extend"]}) is None
+
+
+def test_rows_on_another_base_are_not_taken_for_trained(
+    base: Any, line: dict[str, Any], tmp_path: Path
+) -> None:
+    """After a chat vector the rows that are not written are the chat model's, which is not read here."""
+    beyond = {i: torch.ones(WIDTH) for i in range(OLD, OLD + NEW + PADDING)}
+    chat = checkpoint(
+        tmp_path / "chat", beyond, stage="instruct", new=range(OLD, OLD + NEW), stands_on="c" * 64
+    )
+    assert rows_view.view(base[0], line["points"] | {"instruct": chat}) == rows_view.view(
+        base[0], line["points"]
+    )
 
 
 def test_named_rows_in_the_middle_of_the_matrix_are_the_new_ones(base: Any, tmp_path: Path) -> None:

@@ -166,7 +166,8 @@ def test_a_run_uploads_once_and_then_says_so(
     server: Hub, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = deliver.publish(run, "me/x", public=False)
-    assert url == deliver.published(run) == f"{server.url}/me/x"
+    assert url == deliver.published(run, "me/x") == f"{server.url}/me/x"
+    assert deliver.published(run, "me/other") is None, "another repository has nothing yet"
     before = len(server.calls)
     assert deliver.publish(run, "me/x", public=False) == url
     assert len(server.calls) == before and "uploaded already" in capsys.readouterr().err
@@ -180,7 +181,7 @@ def test_a_run_uploads_once_and_then_says_so(
             entry |= {"bytes": 30, "sha256": files.sha256_file(run / "70-export" / "README.md")}
             entry["bytes"] = (run / "70-export" / "README.md").stat().st_size
     (run / "70-export" / "stage.json").write_text(json.dumps(record), "utf-8")
-    assert deliver.published(run) is None
+    assert deliver.published(run, "me/x") is None
     deliver.publish(run, "me/x", public=False)
     assert b"# another" in server.repos["me/x"].files["README.md"]
 

@@ -7,12 +7,13 @@ CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" pip install llama-cpp-python   
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fastvocab.export import gguf
-from fastvocab.export.gguf import probe, readback, vocabulary
+from fastvocab.export.gguf import pretokenizers, probe, readback, vocabulary
 from fastvocab.export.gguf.llama_cpp import Reader
 from tests.conftest import make_llama
 from tests.export.gguf_models import FAMILIES, make_model
@@ -71,6 +72,30 @@ def test_llama_cpp_gives_the_ids_that_the_reader_expects(
     ours = [encoding.ids for encoding in base.tokenizer.encode_batch_fast(lines, add_special_tokens=False)]
     assert sum(a == b for a, b in zip(found, ours)) == figures["equal"]
     assert found[len(lines) - len(chats) :] == ours[len(lines) - len(chats) :]
+
+
+@pytest.fixture(scope="module")
+def english(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_byte_level(tmp_path_factory.mktemp("english") / "base")
+
+
+@pytest.mark.parametrize("name", pretokenizers.KNOWN)
+def test_llama_cpp_cuts_as_its_name_says_here(english: Path, tmp_path: Path, name: str) -> None:
+    """The table of pre-tokenizers, name by name, on a vocabulary that is small enough for a cut to show."""
+    import gguf as library
+
+    base, found, _ = vocabulary.read(english)
+    found = replace(found, pre=name)
+    writer = library.GGUFWriter(tmp_path / "t.gguf", "llama")
+    vocabulary.put(writer, found)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    lines = probe.lines_for(base)
+    model = llama_cpp.Llama(str(tmp_path / "t.gguf"), vocab_only=True, verbose=False)
+    for line, expected in zip(lines, Reader(found).encode_all(lines)):
+        assert model.tokenize(line.encode("utf-8"), add_bos=False, special=True) == expected, line
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from fastvocab.errors import ConfigError, ModelError
 from fastvocab.export import stage, targets
 from fastvocab.plan import exports
 from fastvocab.recipes import given, new_language
-from fastvocab.run import read_records
+from fastvocab.run import Run, read_records
 from tests.conftest import tiny_run
 
 
@@ -209,8 +209,8 @@ def test_what_fails_after_merging_is_not_merged_again(
 
 def test_where_it_is_uploaded_to_is_no_reason_to_export_again() -> None:
     def settings(*words: str) -> dict[str, Any]:
-        config = load(None, list(words))
-        return given.export_step(config, lambda folder, context: {}, reads=()).settings
+        (step,) = given.export_steps(Run(load(None, list(words))), "pretrain")
+        return step.settings
 
     old = {"to": ["hf"]}  # what a record of before these formats has
     assert settings() == settings("export.to=[hub]", "export.repo=a/b", "export.public=true") == old
@@ -294,6 +294,9 @@ def test_gguf_and_ollama_share_a_file_and_are_found_again(run: Path, export, no_
         "ollama",
         "made.json",
     }
+    assert "there already, made of this checkpoint" in export(run, "--to", "gguf")[1], (
+        "the first is known as well"
+    )
 
 
 def test_ollama_alone_has_its_file_in_its_folder(run: Path, export, no_merging: None, tmp_path: Path) -> None:

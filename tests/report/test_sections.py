@@ -278,3 +278,6 @@ def test_lines_are_spread_over_a_file_without_reading_it_all(tmp_path: Path) -> 
     assert [row["n"] for row in jsonl.spread(path, 8)] == [1, 2]
     path.write_text('[1]\n{"n": NaN}\n' + "[" * 100_000 + "\n", encoding="utf-8")
     assert len(jsonl.every(path)) == 1 and jsonl.spread(tmp_path / "none", 3) == []
+    ends_no_line = {"text": "one\u2028two\u0085three"}
+    path.write_text(json.dumps(ends_no_line, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert jsonl.every(path) == jsonl.spread(path, 1) == [ends_no_line]

@@ -23,12 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from fastvocab import console, files
-from fastvocab.errors import ConfigError, DependencyError, ModelError
+from fastvocab.errors import ConfigError, DependencyError, ModelError, ResourceError
 
 #: Precisions that can be written, the smallest last.
 KINDS = ("f16", "bf16", "q8_0")
-#: Bits of a weight.
-_BITS = {"f16": 16, "bf16": 16, "q8_0": 8.5}
 #: Names of files by which llama.cpp changes how special tokens are read (``rstrip``), whatever is in the file.
 _MEANT = ("phi-3", "phi3", "modern-bert")
 
@@ -64,15 +62,16 @@ def write(
         raise ConfigError(f"{out} is there already", fix="choose another name, or remove it")
     import gguf
 
-    shape = None if tokenizer_only else metadata.read(_config(model_folder), model_folder)
-    console.say(f"  probing the tokenizer of {model_folder.name} as llama.cpp reads it")
-    base, found, lines, known = _settled(model_folder, rows=shape.sizes.rows if shape else None)
-    probe.tell(known, model_folder)
     with ExitStack() as stack:
-        if shape is not None:
+        shape, planned = None, []
+        if not tokenizer_only:
+            shape = metadata.read(_config(model_folder), model_folder)
             weights = tensors.Weights(model_folder, stack)
             planned = tensors.plan(weights, shape, kind, model_folder)
             files.require_space(out, sum(one.bytes for one in planned), "the GGUF file")
+        console.say(f"  probing the tokenizer of {model_folder.name} as llama.cpp reads it")
+        base, found, lines, known = _settled(model_folder, rows=shape.sizes.rows if shape else None)
+        probe.tell(known, model_folder)
         part = stack.enter_context(_beside(out))
         writer = gguf.GGUFWriter(part, shape.family.arch if shape else "llama")
         stack.callback(writer.close)
@@ -97,7 +96,7 @@ def write(
     return {
         "kind": kind,
         "bytes": size,
-        "tensors": 0 if shape is None else len(planned),
+        "tensors": len(planned),
         "tokens": len(found.tokens),
         "pre": found.pre,
         "context": None if shape is None else shape.context,
@@ -197,5 +196,9 @@ def _beside(out: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         part.replace(out)
         files.fsync_folder(out.parent)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot write {out}: {error.strerror or error}", fix="free some space, or choose another disk"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -8,8 +8,8 @@ from typing import Any
 from fastvocab import facts
 from fastvocab.numbers import count, duration, joined, number
 from fastvocab.report.sections.compared import Compared
+from fastvocab.table import ABSENT
 
-ABSENT = "–"
 _LANGUAGES = {"target": "new", "original": "original"}
 #: The held-out text of each language, by stage and file.
 _TEXTS = {"target": "heldout.jsonl", "original": "replay_heldout.jsonl"}
