@@ -242,7 +242,7 @@ def offer(*paths: str | Path) -> None:
 
 def _packed(folder: Path) -> Path:
     """A zip file of a folder, not compressed: weights hardly shrink."""
-    path = folder.with_name(f"{folder.name}.zip")
+    path = folder.with_name(f"{folder.name}-download.zip")
     part = path.with_name(f"{path.name}.part")
     with zipfile.ZipFile(part, "w") as archive:
         for file in sorted(p for p in folder.rglob("*") if p.is_file()):

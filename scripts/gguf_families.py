@@ -37,7 +37,7 @@ _CHATML = (
 )
 _SHORT = {
     probe.NORMALISER: "normaliser", probe.NO_BYTE: "byte without a token", probe.SPACE: "space behind special tokens",
-    probe.NO_SPACE: "space before plain text",
+    probe.NO_SPACE: "space before plain text", probe.MADE_UP: "made-up text",
 }  # fmt: skip
 
 
@@ -78,7 +78,6 @@ def save(tokenizer: Any, out: Path, **config: str) -> None:
 
 
 def row(name: str, text: str, folder: Path, repaired: bool | None, work: Path) -> dict[str, str]:
-    """A line of the table."""
     regex = "-" if repaired is None else "repaired" if repaired else "kept"
     line = {"base": name, "text": text, "regex": regex}
     path = work / f"{folder.name}.gguf"
@@ -105,7 +104,7 @@ def by_llama_cpp(folder: Path, path: Path) -> str:
     import llama_cpp  # type: ignore[import-not-found, unused-ignore]
 
     base, _, chats = vocabulary.read(folder)
-    lines = [*probe.lines_for(base), *chats]
+    lines = [*probe.lines_for(base), *chats, *probe.odd_lines()]
     expected = Reader(readback.vocabulary(path)).encode_all(lines)
     model = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
     found = [model.tokenize(line.encode("utf-8"), add_bos=False, special=True) for line in lines]
@@ -132,7 +131,6 @@ def main() -> None:
                 makers[name](base)
             else:
                 base = material.make_base(name, base)
-            progress(name)
             lines.append(row(name, "base", base, None, work))
             for language in given.languages:
                 for mode in ("auto", "keep"):

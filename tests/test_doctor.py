@@ -83,7 +83,6 @@ def test_a_token_is_never_shown(capsys: pytest.CaptureFixture[str], monkeypatch:
     for words in ((), ("--json",)):
         _, out = run(capsys, *words)
         assert "HF_TOKEN" in out and SECRET not in out
-    assert SECRET not in str(doctor.examine())
 
 
 @pytest.mark.parametrize("pair", known_bad.PAIRS, ids=lambda pair: f"{pair.one} with {pair.other}")
@@ -212,7 +211,6 @@ def test_an_nvidia_smi_that_fails_is_said_as_it_says_it(
     gpu(tmp_path / "bin", monkeypatch, "Failed to initialize NVML: Driver/library version mismatch", 18)
     (check,) = by_name("gpu")
     assert check.state == "wrong" and "Driver/library version mismatch" in check.value
-    assert "version mismatch" in doctor.examine()["gpu"]
 
 
 def test_an_unsloth_without_a_cpu_backend_is_wrong_where_there_is_no_gpu() -> None:

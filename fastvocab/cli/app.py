@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ KEYS = {"allow_extra_args": True, "ignore_unknown_options": True}
 CONFIG = typer.Option(None, help="YAML file; see recipes/ for examples.")
 BASE = typer.Option(None, help="Where the base model lies now, if not where the checkpoint was made.")
 JSON = typer.Option(False, "--json", help="Print JSON on standard output.")
+#: Control characters but for tabs and line ends.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @app.callback()
@@ -31,6 +34,11 @@ def _global(verbose: bool = typer.Option(False, "--verbose", help="Show what lib
 def print_json(data: Any) -> None:
     """JSON on standard output, every script readable."""
     sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2) + "\n")
+
+
+def printable(text: str) -> str:
+    """Text of a model for a terminal, which would obey escape sequences in it; a file gets it as it is."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text) if sys.stdout.isatty() else text
 
 
 def newest(path: Path) -> Path:

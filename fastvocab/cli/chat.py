@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastvocab import console, files
+from fastvocab.cli.app import printable
 from fastvocab.errors import ConfigError, FastvocabError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _ROOM = 64
 
 def show(text: str) -> None:
     """A piece of a reply, on standard output at once."""
-    sys.stdout.write(text)
+    sys.stdout.write(printable(text))
     sys.stdout.flush()
 
 

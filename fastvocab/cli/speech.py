@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from fastvocab import console
-from fastvocab.cli.app import BASE, JSON, app, newest, print_json
+from fastvocab.cli.app import BASE, JSON, app, newest, print_json, printable
 
 if TYPE_CHECKING:
     from fastvocab.model.open import Opened
@@ -182,7 +182,7 @@ def _columns(found: list[tuple[str, str, Reply]]) -> None:
     table = Table(expand=True, show_lines=True)
     for which, name, _ in found:
         table.add_column(Text(f"{which}: {name}"), ratio=1)
-    table.add_row(*(Text(reply.text.strip()) for *_, reply in found))
+    table.add_row(*(Text(printable(reply.text.strip())) for *_, reply in found))
     table.add_row(*(Text(_figures(reply), style="dim") for *_, reply in found))
     Console(file=sys.stdout, highlight=False, force_jupyter=False).print(table)
 
@@ -190,7 +190,7 @@ def _columns(found: list[tuple[str, str, Reply]]) -> None:
 def _print(text: str) -> None:
     """Text on standard output; a reader that has gone (``| head -1``) is no error."""
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(printable(text))
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

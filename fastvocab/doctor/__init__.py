@@ -9,16 +9,15 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from packaging.requirements import Requirement
 
 from fastvocab import files
 from fastvocab.doctor import builds, machine, packages
 from fastvocab.doctor.known_bad import PAIRS
-from fastvocab.run import versions
 
-__all__ = ["Check", "checks", "examine", "is_well"]
+__all__ = ["Check", "checks", "is_well"]
 
 #: ok; note: works, but one may want to know; missing: fastvocab needs it; wrong: it is there and does not work.
 State = Literal["ok", "note", "missing", "wrong"]
@@ -72,24 +71,6 @@ def checks() -> list[Check]:
         *_hub(),
         _embedded(),
     ]
-
-
-def examine() -> dict[str, Any]:
-    """Python, packages, cores, memory, disk, GPU, cache, as plain values; imports neither torch nor unsloth."""
-    free, whole = machine.memory()
-    gpus, trouble = machine.gpus()
-    shown = "; ".join(f"{gpu.name}, {gpu.total} MiB" for gpu in gpus)
-    return {
-        **versions(),
-        "system": platform.platform(),
-        "cores": os.cpu_count(),
-        "memory": f"{free / 1e9:.1f} GB free of {whole / 1e9:.1f} GB",
-        "disk here": f"{machine.disk(Path.cwd())[0] / 1e9:.1f} GB free",
-        "gpu": shown or trouble or "none found (no nvidia-smi); the CPU backend will be used",
-        "bfloat16": machine.cpu_bfloat16(),
-        "cache": str(files.cache_folder()),
-        "HF_TOKEN": "set" if os.environ.get("HF_TOKEN") else "not set",
-    }
 
 
 def _python() -> Check:

@@ -67,7 +67,8 @@ def xformers_cuda() -> int | None:
         file = Path(str(metadata.distribution("xformers").locate_file("xformers/cpp_lib.json")))
     except metadata.PackageNotFoundError:
         return None
-    number = json.loads(file.read_text(encoding="utf-8"))["version"]["cuda"] if file.is_file() else None
+    said = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    number = (said.get("version") or {}).get("cuda")
     return number // 100 if isinstance(number, int) else None
 
 

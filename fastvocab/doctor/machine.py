@@ -69,11 +69,27 @@ def cpu_bfloat16() -> str:
 
 
 def memory() -> tuple[int, int]:
-    """Bytes of main memory: free, and in all."""
+    """Bytes of main memory: free, and in all, as far as a container lets this process have them."""
     import psutil
 
     found = psutil.virtual_memory()
-    return int(found.available), int(found.total)
+    most, left = _container()
+    return min(int(found.available), left), min(int(found.total), most)
+
+
+def _container() -> tuple[int, int]:
+    """A container's limit, and what it leaves; /proc/meminfo tells of the whole machine."""
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            most, taken = (Path(path).read_text(encoding="ascii").strip() for path in (limit, used))
+        except OSError:
+            continue
+        if most.isdigit() and taken.isdigit():
+            return int(most), max(0, int(most) - int(taken))
+    return 2**62, 2**62
 
 
 def existing(folder: Path) -> Path:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fastvocab import console
+from fastvocab.doctor import machine
 from fastvocab.errors import ModelError, ResourceError
 from fastvocab.model import backend
 from fastvocab.model.reference import Base
@@ -55,7 +56,7 @@ def base_model(base: Base, *, load_in_4bit: bool, block: int, seed: int) -> tupl
     if isinstance(longest, int):
         block = min(block, longest)  # a longer one would make unsloth stretch the rotary positions
     if backend.device() == "cpu":
-        available = _available_memory()
+        available, _ = machine.memory()
         needed = (
             (3 if load_in_4bit else 4) * sum(f.stat().st_size for f in base.folder.glob("*.safetensors")) // 2
         )
@@ -124,12 +125,6 @@ def _padding(own: Any, folder: Path) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="fastvocab-") as beside:
         given.save_pretrained(beside)
         yield beside
-
-
-def _available_memory() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().available)
 
 
 def precision(model: Any) -> str:

@@ -60,7 +60,7 @@ class NewTokens:
         if _all_were_there(tokenizer_folder):
             return cls(range(0), [], [], [])
         try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").rstrip("\n").split("\n")]
             ids = [row["id"] for row in rows]
             found = cls(
                 range(ids[0], ids[-1] + 1),

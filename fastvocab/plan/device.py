@@ -8,8 +8,8 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 
+from fastvocab.doctor import machine
 from fastvocab.errors import ConfigError
 
 #: Memory (GiB) and dense 16-bit matrix products (operations a second) of GPUs people have, by their data sheets.
@@ -116,30 +116,8 @@ def _found_gpu() -> Device | None:
 
 def cpu() -> Device:
     """This machine without a GPU."""
-    import psutil
-
-    memory = min(psutil.virtual_memory().available, _container_room())
+    memory, _ = machine.memory()
     name = (
         f"CPU, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
     )
-    return Device("cpu", name, memory, None, bool(_flags() & {"amx_bf16", "avx512_bf16", "bf16"}))
-
-
-def _container_room() -> int:
-    """What a container's limit leaves; /proc/meminfo tells of the whole machine."""
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            most, taken = (Path(path).read_text(encoding="ascii").strip() for path in (limit, used))
-        except OSError:
-            continue
-        if most.isdigit() and taken.isdigit():
-            return max(0, int(most) - int(taken))
-    return 2**62
-
-
-def _flags() -> set[str]:
-    info = Path("/proc/cpuinfo")
-    return set(info.read_text(errors="replace").split()) if info.exists() else set()
+    return Device("cpu", name, memory, None, bool(machine.cpu_has_bfloat16()))

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from fastvocab.errors import ConfigError, ModelError
+from fastvocab.errors import ConfigError, ModelError, ResourceError
 from fastvocab.export import gguf
 from fastvocab.export.gguf import probe, readback, vocabulary
+from fastvocab.export.gguf.llama_cpp import Reader
 from fastvocab.tokenizer import base as bases
 from fastvocab.tokenizer.guard import Guard
 from fastvocab.tokenizer.merge import assemble, grow
@@ -304,6 +305,33 @@ def test_a_file_with_two_tokens_exchanged_is_found_out(mistral: Path, tmp_path: 
         tokens[a], tokens[b] = tokens[b], tokens[a]
         with pytest.raises(ModelError, match="gives other ids on 1 of 2 probe texts, such as 'in'"):
             probe.compare(base, replace(found, tokens=tokens), ["123", "in"])
+
+
+def test_differences_in_text_that_nobody_writes_are_counted_and_others_refused(tmp_path: Path) -> None:
+    base, found, _ = vocabulary.read(make_byte_level(tmp_path / "gpt2"))
+    found = replace(found, pre="qwen2")  # not its own
+    theirs = Reader(found).encode_all(probe.odd_lines())
+    ours = [base.tokenizer.encode(line, add_special_tokens=False).ids for line in probe.odd_lines()]
+    line = next(line for line, a, b in zip(probe.odd_lines(), ours, theirs) if a != b)
+    assert probe.compare(base, found, ["abc"], [line]) == [probe.Known(probe.MADE_UP, 1, line)]
+    with pytest.raises(ModelError, match="other ids on 1 of 2 probe texts"):
+        probe.compare(base, found, ["abc", line])
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from gguf import GGUFWriter
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(GGUFWriter, "write_tensor_data", full)
+    with pytest.raises(ResourceError, match="No space left on device"):
+        gguf.write(small, tmp_path / "m.gguf", kind="bf16")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_transformers_reads_out_of_a_wrong_file_is_compared_too(tmp_path: Path) -> None:

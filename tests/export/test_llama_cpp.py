@@ -64,7 +64,7 @@ def test_llama_cpp_gives_the_ids_that_the_reader_expects(
     path = tmp_path / "t.gguf"
     figures = gguf.write(folder, path, tokenizer_only=True)["probe"]
     base, _, chats = vocabulary.read(folder)
-    lines = [*probe.lines_for(base), *chats]
+    lines = [*probe.lines_for(base), *probe.odd_lines(), *chats]
     expected = Reader(readback.vocabulary(path)).encode_all(lines)
     model = llama_cpp.Llama(str(path), vocab_only=True, verbose=False)
     found = [model.tokenize(line.encode("utf-8"), add_bos=False, special=True) for line in lines]
@@ -92,7 +92,7 @@ def test_llama_cpp_cuts_as_its_name_says_here(english: Path, tmp_path: Path, nam
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     writer.close()
-    lines = probe.lines_for(base)
+    lines = [*probe.lines_for(base), *probe.odd_lines()]
     model = llama_cpp.Llama(str(tmp_path / "t.gguf"), vocab_only=True, verbose=False)
     for line, expected in zip(lines, Reader(found).encode_all(lines)):
         assert model.tokenize(line.encode("utf-8"), add_bos=False, special=True) == expected, line

@@ -361,6 +361,40 @@ def test_a_gguf_file_says_what_its_folder_says(gguf_file: Path, opened: opening.
     )
 
 
+def test_a_gguf_file_cuts_text_as_it_says(tied_llama: Path, tmp_path: Path) -> None:
+    """Numbers in threes, signs before letters, as Llama 3 does; transformers' own loader takes GPT-2's way."""
+    from tokenizers import Tokenizer, trainers
+    from transformers import AutoTokenizer
+
+    from fastvocab.export import gguf
+    from fastvocab.llama_cpp import KNOWN
+
+    folder = tmp_path / "model"
+    shutil.copytree(tied_llama, folder)
+    own = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    own.pre_tokenizer, own.model.ignore_merges = KNOWN["llama-bpe"].step, True
+    lines = [f"{n * 7919} ({n}x) WE'RE.go/{n}\n\n  end" for n in range(400)]
+    alphabet = [token for token in own.get_vocab() if len(token) == 1]
+    own.train_from_iterator(
+        lines,
+        trainers.BpeTrainer(
+            vocab_size=700,
+            special_tokens=["<s>", "</s>"],
+            initial_alphabet=alphabet,
+            max_token_length=4,
+            show_progress=False,
+        ),
+    )
+    own.save(str(folder / "tokenizer.json"))
+    gguf.write(folder, tmp_path / "a.gguf", kind="f16")
+    found = opening.model(tmp_path / "a.gguf").tokenizer
+    plain = AutoTokenizer.from_pretrained(tmp_path, gguf_file="a.gguf")
+    lines += TEXTS
+    ours = [encoding.ids for encoding in own.encode_batch(lines)]
+    assert [found(line, add_special_tokens=False).input_ids for line in lines] == ours
+    assert [plain(line, add_special_tokens=False).input_ids for line in lines] != ours
+
+
 def test_what_lies_beside_a_gguf_file_is_not_read(gguf_file: Path, tied_llama: Path, tmp_path: Path) -> None:
     folder, trap = tmp_path / "both", tmp_path / "ran"
     shutil.copytree(tied_llama, folder)

@@ -141,8 +141,8 @@ def _settled(folder: Path, rows: int | None = None) -> tuple[Any, Any, list[str]
     base, found, chats = vocabulary.read(folder, rows=rows)
     lines = probe.lines_for(base)
     found = probe.settle(base, found, lines, chats)
-    lines += chats
-    return base, found, lines, probe.compare(base, found, lines)
+    lines, odd = [*lines, *chats], probe.odd_lines()
+    return base, found, [*lines, *odd], probe.compare(base, found, lines, odd)
 
 
 def _require_library() -> None:

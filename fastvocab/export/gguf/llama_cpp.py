@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from fastvocab.export.gguf.pretokenizers import KNOWN, encode_all
+from fastvocab.export.gguf.pretokenizers import encode_all
 from fastvocab.export.gguf.vocabulary import CONTROL, UNKNOWN, USER_DEFINED, Vocabulary
+from fastvocab.llama_cpp import KNOWN
 from fastvocab.tokenizer.bpe import META_SPACE
 
 if TYPE_CHECKING:
