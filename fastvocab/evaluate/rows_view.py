@@ -51,12 +51,12 @@ def view(base: Base, points: Mapping[str, Path]) -> dict[str, Any] | None:
         return None
     first, start = next(iter(line.items()))
     facts = manifest.peek(start)
-    # after a chat vector the rows are another model's: nothing that training did
-    stands = facts["base"]["fingerprint"]
-    last, end = [one for one in line.items() if manifest.peek(one[1])["base"]["fingerprint"] == stands][-1]
     new_ids = manifest.new_ids(facts)
     if not new_ids or facts["stage"] != "extend":
         return None
+    # after a chat vector the rows are another model's: nothing that training did
+    stands = facts["base"]["fingerprint"]
+    last, end = [one for one in line.items() if manifest.peek(one[1])["base"]["fingerprint"] == stands][-1]
     weight = base_matrix(base.folder, _PART)
     before = _Matrix(weight, start)
     after = _Matrix(weight, end) if end != start else None

@@ -91,7 +91,7 @@ def test_the_export_opens_in_plain_transformers_and_generates(finished: tuple[Pa
 
 def test_steps_of_arms_can_be_timed_in_turns(finished: tuple[Path, str]) -> None:
     script = Path(__file__).parents[2] / "scripts" / "bench_steps.py"
-    arms = ["extended", "plain"]  # a process each, which imports unsloth
+    arms = ["extended", "control"]  # a process each, which imports unsloth
     command = [sys.executable, str(script), str(finished[0]), "--steps", "3", "--arms", *arms, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

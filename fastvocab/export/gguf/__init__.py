@@ -189,14 +189,16 @@ def _beside(out: Path) -> Iterator[Path]:
     folder = out.with_name(f".{out.name}.new-{uuid.uuid4().hex[:8]}")
     out.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir()
+    part = folder / out.name
     try:
-        part = folder / out.name
         yield part
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(out)
         files.fsync_folder(out.parent)
     except OSError as error:
+        if error.errno is None or Path(error.filename or part).parent != folder:
+            raise  # of the model, which is read meanwhile
         raise ResourceError(
             f"cannot write {out}: {error.strerror or error}", fix="free some space, or choose another disk"
         ) from error
