@@ -244,7 +244,7 @@ def _results(folder: Path, figures: dict[str, Any]) -> dict[str, Any]:
         found.pop(name, None)
     return found | {
         "manifest": manifest,
-        "log": [{k: v for k, v in line.items() if k != "seconds"} for line in lines],
+        "log": [{k: v for k, v in line.items() if k not in ("seconds", "memory_bytes")} for line in lines],
         "figures": {name: figures[name] for name in ("steps", "epochs", "tokens", "loss_first", "loss_last")},
     }
 
