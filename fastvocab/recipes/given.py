@@ -142,6 +142,23 @@ def layout(config: Config) -> Layout | None:
     return Layout(config.instruct.reply) if config.instruct.reply else None
 
 
+def require_gguf(config: Config, tokenizer: Path) -> None:
+    """Refuse a tokenizer that the GGUF file asked for could not hold, before a row is trained for it.
+
+    Of the base it is known before the run (`plan.exports`); a repaired regex is known only now.
+
+    Args:
+        tokenizer: folder of the stage.
+
+    Raises:
+        ModelError: as `fastvocab.export.gguf.check_before`.
+    """
+    if {"gguf", "ollama"} & set(config.export.to):
+        from fastvocab.export import gguf
+
+        gguf.check_before(tokenizer)
+
+
 def require_chat(config: Config, previous: Path) -> None:
     """Refuse chats that could not be trained on, or a chat model that is gone, while nothing long was done for them.
 

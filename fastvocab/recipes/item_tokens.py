@@ -47,6 +47,7 @@ def steps(run: Run) -> list[Step]:
         from fastvocab.model.extend import extend
 
         init, tokens = config.extend.init, context.inputs["tokenizer"]
+        given.require_gguf(config, tokens)
         rows = (
             start_rows(context.inputs["corpus"], tokens, init, seed=seed)
             if init.startswith("item_")

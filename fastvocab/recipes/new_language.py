@@ -58,6 +58,7 @@ def steps(run: Run) -> list[Step]:
     def extend(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.model.extend import extend
 
+        given.require_gguf(config, context.inputs["tokenizer"])
         text = context.inputs["corpus"]
         return extend(
             folder,

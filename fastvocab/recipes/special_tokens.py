@@ -44,6 +44,7 @@ def steps(run: Run) -> list[Step]:
     def extend(folder: Path, context: Context) -> dict[str, Any]:
         from fastvocab.model.extend import extend
 
+        given.require_gguf(config, context.inputs["tokenizer"])
         own = config.extend
         return extend(
             folder, given.base(config), context.inputs["tokenizer"], init=own.init, descriptions=own.descriptions,

