@@ -233,7 +233,7 @@ def test_item_tokens(tied_llama: Path, tmp_path: Path) -> None:
     assert "Recall@5" in outputs(notebook, "text/html")
     said = outputs(notebook, "stdout").split("$ fastvocab recommend", 1)[1]
     assert re.search(r"-\d+\.\d+  i\d+ ", said)
-    assert (tmp_path / "runs" / "my-items" / "70-export.zip").is_file()
+    assert (tmp_path / "runs" / "my-items" / "70-export-download.zip").is_file()
 
 
 @pytest.mark.slow
@@ -358,10 +358,10 @@ def test_files_to_take_home_are_linked_and_folders_packed(tmp_path: Path, displa
     (tmp_path / "model" / "deep").mkdir(parents=True)
     (tmp_path / "model" / "deep" / "weights").write_bytes(bytes(2_000_000))
     shown.offer(tmp_path / "model" / "deep" / "weights", tmp_path / "model")
-    assert "(2.0 MB)" in displayed[0] and "model.zip" in displayed[1]
-    with zipfile.ZipFile(tmp_path / "model.zip") as archive:
+    assert "(2.0 MB)" in displayed[0] and "model-download.zip" in displayed[1]
+    with zipfile.ZipFile(tmp_path / "model-download.zip") as archive:
         assert archive.namelist() == ["model/deep/weights"] and archive.testzip() is None
-    assert {path.name for path in tmp_path.iterdir()} == {"model", "model.zip"}
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "model-download.zip"}
 
 
 def test_in_colab_drive_holds_the_run_and_the_browser_takes_the_file(
