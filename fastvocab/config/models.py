@@ -5,81 +5,31 @@ The sentence under each field is its help text, in ``--help`` and in the JSON sc
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from fastvocab.config.fields import (
+    Rate,
+    Section,
+    Share,
+    Sources,
+    folder_name,
+    known_init,
+    language_code,
+    listed,
+    no_blank,
+)
+
 #: The line, in order. A stage's name is the same word everywhere: module, section, folder, manifest, log.
 STAGES = ("corpus", "tokenizer", "extend", "pretrain", "instruct", "evaluate", "export")
-
-
-def _listed(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-def _no_blank(values: tuple[str, ...]) -> tuple[str, ...]:
-    if any(not v.strip() for v in values):
-        raise ValueError("an empty name is no source")
-    return values
-
-
-def _language(code: str | None) -> str | None:
-    if code is None:
-        return None
-    from fastvocab.unicode import language_scripts
-
-    language_scripts(code)
-    return code
-
-
-def _folder_name(name: str) -> str:
-    if not name or name in (".", "..") or any(c in name for c in "/\\\0") or name.startswith("."):
-        raise ValueError("a plain folder name is needed, without slashes and not starting with a dot")
-    return name
-
-
-#: Methods of starting new rows, but for clone:TOKEN (`fastvocab.model.initialise` has them).
-Init = Literal[
-    "auto", "counted", "calibrated", "distilled", "subtokens", "asymmetric", "description", "mean", "noisy_mean", "random",
-    "unsloth_mean", "unsloth_interpolation", "item_text", "item_centroid",
-]  # fmt: skip
-
-
-def _init(value: str) -> str:
-    known = [*get_args(Init), "clone:TOKEN"]
-    if value in get_args(Init) or (value.startswith("clone:") and value != "clone:"):
-        return value
-    near = ["clone:TOKEN"] if value.startswith("clone") else get_close_matches(value, known, 1, 0.5)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"input should be one of {', '.join(known)}{hint}")
-
-
-#: One source or a list of them: a path, a glob, a folder, ``hf:org/name``, ``package:NAME``.
-Sources = Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_no_blank)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, unknown keys are mistakes, field docstrings are the help."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        protected_namespaces=(),
-    )
 
 
 class ModelSection(Section):
@@ -130,7 +80,7 @@ class CorpusSection(Section):
     """Text of the new language: files, globs, folders (txt, jsonl, json, csv, parquet, also .gz and .zst), hf:NAME or package:NAME."""
     replay: Sources = ()
     """Text of what the model already knows (English, mostly), mixed into training against forgetting."""
-    language: Annotated[str | None, AfterValidator(_language)] = None
+    language: Annotated[str | None, AfterValidator(language_code)] = None
     """BCP 47 code such as uk, ka, zh-Hant; says which script counts. Without it the corpus decides."""
     text_key: Annotated[str, Field(min_length=1)] = "text"
     """Field or column that holds the text, in jsonl, json, csv and parquet."""
@@ -254,7 +204,7 @@ class TokenizerSection(Section):
 class ExtendSection(Section):
     """The new rows."""
 
-    init: Annotated[str, AfterValidator(_init)] = "counted"
+    init: Annotated[str, AfterValidator(known_init)] = "counted"
     """How rows start. counted: as calibrated, the head then fitted to what the text's counts (4 MB, drawn evenly) say follows what. calibrated: from their old sub-tokens' rows, the head also set to each token's frequency. distilled: as calibrated, the rows then trained for a moment until the model reads a text as it did in the old spelling. subtokens, asymmetric: from those rows alone (asymmetric: each matrix in its own way). clone:TOKEN: every new row is that token's. description: from the text that extend.descriptions gives each token. mean, noisy_mean, random, unsloth_mean, unsloth_interpolation: the usual ways, all weaker for a language. item_text, item_centroid: of item tokens, from the texts of the items that a token is in, or from the centre of its code. auto: a short training of the new rows tries a few and takes the best."""
     descriptions: Annotated[str | None, Field(min_length=1, validate_default=True)] = None
     """A JSON file {token: what it means} of new tokens, for init description; auto then tries it too. Tokens without one start from their sub-tokens."""
@@ -366,7 +316,7 @@ class InstructSection(TrainSection):
 
     train: Sources = ()
     """Chat rows: messages, sharegpt, alpaca or prompt/completion, as jsonl, json, csv, parquet, hf:NAME or package:NAME. With neither these nor a chat_vector the stage is left out."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
     """What the fields of your rows are called, for rows of instruction, output and the like: {instruction: question, output: answer, reasoning: thoughts}."""
     reply: Annotated[str | None, AfterValidator(_layout)] = None
     """How a reply is laid out, with fields of the rows in braces: '<think>{reasoning}</think><answer>{output}</answer>'. Replies are written so, read back so (fastvocab generate --parse), and evaluated by it. Unset: a reply is the output alone."""
@@ -446,14 +396,14 @@ class EvaluateSection(Section):
     """Recommendations."""
     control: bool = False
     """Also train, each for as long as the run took up to its pretrained checkpoint, the same base without new tokens (control) and the plain way with the same tokens as AddedTokens (plain), and compare: it triples the time. In the recipe special_tokens: the same training without the tags, which doubles it."""
-    tasks: Annotated[tuple[str, ...], BeforeValidator(_listed), AfterValidator(_no_blank)] = ()
+    tasks: Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(no_blank)] = ()
     """Tasks of lm-evaluation-harness (extra: lm-eval) for the base and the last checkpoint: names, which it downloads, or YAML files of one's own."""
 
 
 class ExportSection(Section):
     """What is handed out at the end."""
 
-    to: Annotated[tuple[Literal["hf", "gguf", "ollama", "adapter", "hub"], ...], BeforeValidator(_listed)] = (
+    to: Annotated[tuple[Literal["hf", "gguf", "ollama", "adapter", "hub"], ...], BeforeValidator(listed)] = (
         "hf",
     )
     """Formats: hf is a plain 16-bit Hugging Face folder with a model card, gguf a file for llama.cpp (extra: gguf), ollama such a file with a Modelfile, adapter a PEFT adapter on the resized base, hub an upload of the folder at the end."""
@@ -481,14 +431,14 @@ class Config(Section):
 
     recipe: Literal["new_language", "special_tokens", "item_tokens"] = "new_language"
     """Which line of stages it is; python -m fastvocab.recipes.NAME sets it."""
-    name: Annotated[str, AfterValidator(_folder_name)] = "new-language"
+    name: Annotated[str, AfterValidator(folder_name)] = "new-language"
     """Name of the run, and of its folder."""
     runs: Annotated[str, Field(min_length=1)] = "runs"
     """Folder that holds the runs."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 3407
     """Seed of everything random."""
     track: Annotated[
-        tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...], BeforeValidator(_listed)
+        tuple[Literal["tensorboard", "trackio", "wandb", "mlflow"], ...], BeforeValidator(listed)
     ] = ()
     """Trackers that also get the training curves, in track/ of the run folder and sent nowhere unless WANDB_API_KEY, TRACKIO_SPACE_ID or MLFLOW_TRACKING_URI say where (extra: track)."""
     model: ModelSection = ModelSection()

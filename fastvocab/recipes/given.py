@@ -13,7 +13,8 @@ from typing import Any
 
 from fastvocab import console
 from fastvocab.config import Config
-from fastvocab.config.models import InstructSection, Section
+from fastvocab.config.fields import Section
+from fastvocab.config.models import InstructSection
 from fastvocab.corpus import chat as chat_reader
 from fastvocab.corpus import provenance
 from fastvocab.corpus.packages import package_info

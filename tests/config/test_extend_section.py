@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from fastvocab.config import load
-from fastvocab.config.models import Init
+from fastvocab.config.fields import Init
 from fastvocab.errors import ConfigError
 from fastvocab.recipes import new_language
 from fastvocab.run import Run

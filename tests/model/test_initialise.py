@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastvocab.config.models import Init
+from fastvocab.config.fields import Init
 from fastvocab.errors import ConfigError, ModelError
 from fastvocab.model import checkpoint, initialise, load, reference, text
 from fastvocab.model.extend import grow
