@@ -58,6 +58,18 @@ def _group() -> Any:
     return distributed.new_group(backend="gloo", timeout=_PATIENCE)
 
 
+def leave() -> None:
+    """Part from the others when all is done; nothing happens where there are none.
+
+    Threads of gloo that still run while the interpreter ends may abort it ("terminate called without an active
+    exception", seen once), and the launcher then takes a finished run for a failed one.
+    """
+    if several():
+        from torch import distributed
+
+        distributed.destroy_process_group()
+
+
 def share(value: T) -> T:
     """The main process's ``value``, on all of them; each has to call it."""
     if not several():

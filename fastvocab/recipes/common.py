@@ -206,6 +206,7 @@ def execute(
     if not processes.is_main():
         run.config = processes.share(run.config)
         run.follow(steps(run))
+        processes.leave()
         return {}
     found = bases.find_base(run.config, fetch=True)
     assert found is not None, "what is fetched is here"
@@ -214,6 +215,7 @@ def execute(
     with run.open(fresh=fresh, resume=resume):
         records = run.execute(steps(run))
         processes.share(None)
+        processes.leave()
         finish(run, records, time.monotonic() - started)
         if run.config.export.repo is not None:
             from fastvocab.export.deliver import publish
