@@ -25,7 +25,7 @@ from rich.console import Console
 from fastvocab import console, facts, table
 from fastvocab.config import STAGES
 from fastvocab.errors import CheckpointError, FastvocabError
-from fastvocab.numbers import duration
+from fastvocab.numbers import ABSENT, duration
 from fastvocab.run import Record, read_records
 
 _P = ParamSpec("_P")
@@ -182,7 +182,7 @@ def show_samples(run: str | Path) -> None:
         for sample in found.get("samples") or ():
             prompt = str(sample["prompt"])
             said.setdefault(prompt, {})[point] = str(sample.get("text") or "").removeprefix(prompt)
-    rows = [(prompt, *(texts.get(point, table.ABSENT) for point in points)) for prompt, texts in said.items()]
+    rows = [(prompt, *(texts.get(point, ABSENT) for point in points)) for prompt, texts in said.items()]
     _show(_table(["prompt", *points], rows))
 
 

@@ -6,6 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
+#: What stands where nothing was measured.
+ABSENT = "–"
+
 
 def is_number(value: Any) -> TypeGuard[float]:
     """True for a finite number (JSON keeps NaN out, but a record may say null)."""

@@ -10,11 +10,10 @@ from typing import Any
 
 from fastvocab import facts
 from fastvocab.facts import Records
-from fastvocab.numbers import count, duration, number, size
+from fastvocab.numbers import ABSENT, count, duration, number, size
 
 #: The arms as people are told of them, in order.
 ARMS = {"extended": "extended", "control": "without new tokens", "plain": "the plain way"}
-ABSENT = "–"
 
 
 def verdict(records: Records) -> str | None:

@@ -10,10 +10,7 @@ from typing import Any, NamedTuple
 
 from fastvocab import facts, outcome, tokens
 from fastvocab.facts import Records
-from fastvocab.numbers import count, duration, is_number, joined, number, ratio
-
-#: What stands where nothing was measured.
-ABSENT = "–"
+from fastvocab.numbers import ABSENT, count, duration, is_number, joined, number, ratio
 
 
 class Row(NamedTuple):

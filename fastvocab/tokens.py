@@ -9,9 +9,8 @@ from typing import Any
 
 from fastvocab import facts
 from fastvocab.facts import Records
-from fastvocab.numbers import count, joined, number
+from fastvocab.numbers import ABSENT, count, joined, number
 
-ABSENT = "–"
 #: What others recommend, as people are told of it.
 _OTHERS = {
     "popularity": "the most popular",

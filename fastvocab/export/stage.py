@@ -15,13 +15,14 @@ from typing import Any
 from fastvocab import console, files
 from fastvocab.export import adapter, older
 from fastvocab.export.card import card, card_of_checkpoint
+from fastvocab.export.gguf import BYTES
 from fastvocab.model import backend, checkpoint, manifest, reference
 from fastvocab.run import Record
 
 #: What tokens mean, where they stand for items (`fastvocab.items.mapping`): without it the model is of no use.
 MAPPING = "item_tokens.json"
-#: Bytes of a GGUF file for each byte of 16-bit weights (Q8_0 has 34 for every 32 weights), with room for the rest.
-_GGUF_SIZE = {"f16": 1.1, "bf16": 1.1, "q8_0": 0.65}
+#: Of a GGUF file, tokenizer and alignment beside the weights.
+_REST = 1.1
 
 
 def export(
@@ -175,7 +176,8 @@ def space(
     elif "hf" in to:
         needed += size + own
     if {"gguf", "ollama"} & set(to):
-        needed += int(_GGUF_SIZE[kind] * (size + own)) * (2 if "ollama" in to else 1)
+        # of weights in 16 bits
+        needed += int(_REST * BYTES[kind] / 2 * (size + own)) * (2 if "ollama" in to else 1)
     return needed
 
 

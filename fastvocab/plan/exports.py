@@ -11,12 +11,10 @@ from fastvocab.config.models import ExportSection
 from fastvocab.errors import ConfigError, DependencyError, FastvocabError
 from fastvocab.export import deliver, hub, targets
 from fastvocab.export.card import template_in
+from fastvocab.export.gguf import BYTES
 from fastvocab.model import reference
 from fastvocab.model.reference import Base
 from fastvocab.plan import memory
-
-#: Bytes of a weight in a GGUF file; Q8_0 has a scale of 2 bytes for every 32 of them.
-_WEIGHT = {"f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
 
 
 def check(config: Config, base: Base | None, *, reach: bool) -> None:
@@ -93,7 +91,7 @@ def disk(section: ExportSection, parameters: int, adapter: int, tokenizer: int) 
         adapter: bytes of a checkpoint's adapter.
         tokenizer: bytes of its files.
     """
-    gguf, total = _WEIGHT[section.kind] * parameters + tokenizer, 0.0
+    gguf, total = BYTES[section.kind] * parameters + tokenizer, 0.0
     if set(section.to) - {"adapter"}:
         total += 2 * parameters + tokenizer
     if {"gguf", "ollama"} & set(section.to):

@@ -257,6 +257,27 @@ def test_a_regex_that_llama_cpp_has_not_stops_the_export(tmp_path: Path) -> None
     given.require_gguf(load(None, []), folder)
 
 
+def test_what_transformers_makes_of_a_file_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It knows no pre-tokenizer by name: a GPT-2's it nearly has, a Qwen's in a file of a llama it cuts otherwise."""
+    other = {}
+    for kind in ("gpt2", "qwen"):
+        folder = make_byte_level(tmp_path / kind, kind=kind)
+        found = gguf.write(folder, tmp_path / f"{kind}.gguf", tokenizer_only=True)["probe"]["transformers"]
+        assert found["equal"] == found["lines"]
+        other[kind] = found["lines"] - found["as_loaded"]
+        said = " ".join(capsys.readouterr().err.split())
+        assert (f": {other[kind]:,} of {found['lines']:,} probe texts get other ids there" in said) is (
+            other[kind] > 0
+        )
+    assert other["qwen"] > 10 * other["gpt2"]
+    probe.tell_of_transformers({"version": "5", "not_read": "KeyError: 'olmo2'"}, "a.gguf")
+    assert "a.gguf: transformers 5 does not read such a file (KeyError: 'olmo2')" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
 def test_a_sentencepiece_base_without_its_file_gets_scores_from_its_merges(tmp_path: Path) -> None:
     base = make_byte_fallback(tmp_path / "base")
     folder = extended(base, tmp_path / "new", "Cyrl", "uk")

@@ -16,6 +16,7 @@ from fastvocab import cli, files
 from fastvocab.config import load
 from fastvocab.errors import ConfigError, ModelError
 from fastvocab.export import stage, targets
+from fastvocab.export.gguf import BYTES
 from fastvocab.plan import exports
 from fastvocab.recipes import given, new_language
 from fastvocab.run import Run, read_records
@@ -344,5 +345,5 @@ def test_every_kind_of_file_is_one_that_is_known() -> None:
     from fastvocab.config.models import ExportSection
 
     fields = ExportSection.model_fields
-    assert set(get_args(fields["kind"].annotation)) == set(targets.KINDS) == set(exports._WEIGHT)
+    assert set(get_args(fields["kind"].annotation)) == set(targets.KINDS) == set(BYTES)
     assert set(get_args(get_args(fields["to"].annotation)[0])) == set(targets.TARGETS)

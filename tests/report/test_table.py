@@ -6,9 +6,9 @@ import pytest
 from made_records import HUB_BASE, LOST, POINTS, STAGES, make, with_control
 
 from fastvocab import facts, outcome
-from fastvocab.numbers import count, duration, size
+from fastvocab.numbers import ABSENT, count, duration, size
 from fastvocab.run import read_records
-from fastvocab.table import ABSENT, sentences, table
+from fastvocab.table import sentences, table
 
 
 def _records(tmp_path, **options):

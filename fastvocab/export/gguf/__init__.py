@@ -27,6 +27,8 @@ from fastvocab.errors import ConfigError, DependencyError, ModelError, ResourceE
 
 #: Precisions that can be written, the smallest last.
 KINDS = ("f16", "bf16", "q8_0")
+#: Bytes of a weight in them; Q8_0 has a scale of 2 bytes for every 32.
+BYTES = {"f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32}
 #: Names of files by which llama.cpp changes how special tokens are read (``rstrip``), whatever is in the file.
 _MEANT = ("phi-3", "phi3", "modern-bert")
 
@@ -92,6 +94,7 @@ def write(
         probe.require_same(found, readback.vocabulary(part), part)
         figures = probe.figures(lines, known)
         figures["transformers"] = readback.by_transformers(part, base, lines)
+        probe.tell_of_transformers(figures["transformers"], out.name)
         size = part.stat().st_size
     return {
         "kind": kind,

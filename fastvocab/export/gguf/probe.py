@@ -8,7 +8,7 @@ checked by taking the rule away from our own tokenizer, are counted and told; an
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -247,6 +247,20 @@ def tell(known: Sequence[Known], folder: Path) -> None:
     for one in known:
         if one.rule != NO_BYTE:  # bytes of planes without characters: nobody writes them
             console.warn(f"{folder.name}: {one}")
+
+
+def tell_of_transformers(found: Mapping[str, Any], name: str) -> None:
+    """Say where transformers would read a file otherwise than llama.cpp does (`readback.by_transformers`)."""
+    who = f"{name}: transformers {found['version']}"
+    if "not_read" in found:
+        console.warn(
+            f"{who} does not read such a file ({found['not_read']}): it was compared by llama.cpp's rule alone"
+        )
+    elif (other := found["lines"] - found["as_loaded"]) > 0:
+        console.warn(
+            f"{who} cuts text by a regex of its own, whatever the file names: {other:,} of {found['lines']:,} probe "
+            "texts get other ids there"
+        )
 
 
 def figures(lines: Sequence[str], known: Sequence[Known]) -> dict[str, Any]:

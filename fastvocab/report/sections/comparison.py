@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fastvocab import facts
-from fastvocab.numbers import count, duration, joined, number
+from fastvocab.numbers import ABSENT, count, duration, joined, number
 from fastvocab.report.sections.compared import Compared
-from fastvocab.table import ABSENT
 
 _LANGUAGES = {"target": "new", "original": "original"}
 #: The held-out text of each language, by stage and file.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from io import StringIO
 from typing import Any
 
-from fastvocab import facts, files, table
+from fastvocab import facts, files
 from fastvocab.config import STAGES
 from fastvocab.facts import Records
-from fastvocab.numbers import count, duration, number
+from fastvocab.numbers import ABSENT, count, duration, number
 
 
 def section(records: Records, config: str | None) -> dict[str, Any]:
@@ -26,10 +26,8 @@ def _environment(records: Records) -> dict[str, Any]:
     stages = [
         {
             "name": name,
-            "device": str(record.data.get("device") or table.ABSENT),
-            "seconds": duration(value)
-            if (value := number(record.data, "seconds")) is not None
-            else table.ABSENT,
+            "device": str(record.data.get("device") or ABSENT),
+            "seconds": duration(value) if (value := number(record.data, "seconds")) is not None else ABSENT,
             "ended": str(record.data.get("ended") or ""),
         }
         for name, record in records.items()

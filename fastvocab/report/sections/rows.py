@@ -7,10 +7,9 @@ from typing import Any
 
 from fastvocab import facts
 from fastvocab.facts import Records
-from fastvocab.numbers import count, is_number, number
+from fastvocab.numbers import ABSENT, count, is_number, number
 from fastvocab.report import plots
 from fastvocab.report.svg import drawn
-from fastvocab.table import ABSENT
 
 #: Share of the points at either end of an axis that do not decide how far it reaches.
 _OUTSIDE = 0.005
